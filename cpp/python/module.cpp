@@ -1,0 +1,177 @@
+// The private extension lowdose._core: checks arguments, releases the GIL, calls the core, returns.
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include "choice.hpp"
+#include "error.hpp"
+#include "lowpass.hpp"
+#include "model.hpp"
+#include "stream.hpp"
+
+namespace py = pybind11;
+using namespace lowdose;
+
+namespace {
+
+std::string dtype_name(const py::array& array) {
+    if (array.dtype().byteorder() == '>') throw Error("big-endian pixels: convert to the native byte order first");
+    return py::str(array.dtype().attr("name"));
+}
+
+std::string shape_text(const py::array& array) {
+    std::string text;
+    for (py::ssize_t i = 0; i < array.ndim(); ++i) text += (i ? "x" : "") + std::to_string(array.shape(i));
+    return text;
+}
+
+using Stack = py::array_t<float, py::array::c_style>;
+
+Stack as_stack(const py::array& frames, py::ssize_t n_dimensions, const char* axes) {
+    Stack stack = Stack::ensure(frames);
+    if (!stack || stack.ndim() != n_dimensions || stack.size() == 0)
+        throw Error(std::string("expected a float32 array ") + axes + ", given " + shape_text(frames));
+    return stack;
+}
+
+Choice choose_from(const Model& model, const py::array& array, const Wanted& wanted, int threads) {
+    const Stack windows = as_stack(array, 4, "(n_windows, n_taps, height, width)");
+    if (windows.shape(1) != model.contract().n_taps())
+        throw Error("windows hold " + std::to_string(windows.shape(1)) + " frames, the model takes " + std::to_string(model.contract().n_taps()));
+    std::vector<Window> views;
+    for (py::ssize_t i = 0; i < windows.shape(0); ++i) {
+        views.emplace_back();
+        for (py::ssize_t tap = 0; tap < windows.shape(1); ++tap) views.back().push_back(windows.data(i, tap));
+    }
+    const py::gil_scoped_release released;
+    return choose(model, views, static_cast<int>(windows.shape(2)), static_cast<int>(windows.shape(3)), threads, wanted);
+}
+
+py::object push(Stream& stream, const py::array& frame) {
+    const StreamOptions& options = stream.options();
+    if (frame.ndim() != 2 || frame.shape(0) != stream.height() || frame.shape(1) != stream.width() || dtype_name(frame) != name_of(options.in))
+        throw Error("the stream takes frames of " + std::to_string(stream.height()) + "x" + std::to_string(stream.width()) + " " +
+                    name_of(options.in) + ", given " + shape_text(frame) + " " + dtype_name(frame));
+    const py::array rows = frame.strides(1) == frame.itemsize() ? frame : py::array::ensure(frame, py::array::c_style);
+    py::array out(py::dtype(name_of(options.out)), {stream.height(), stream.width()});
+    bool ready = false;
+    {
+        const void* data = rows.data();
+        const auto stride = rows.strides(0);
+        void* to = out.mutable_data();
+        const py::gil_scoped_release released;
+        ready = stream.push(data, stride, to);
+    }
+    return ready ? py::object(out) : py::none();
+}
+
+py::object flush(Stream& stream) {
+    py::array out(py::dtype(name_of(stream.options().out)), {stream.height(), stream.width()});
+    void* to = out.mutable_data();
+    bool ready = false;
+    {
+        const py::gil_scoped_release released;
+        ready = stream.flush(to);
+    }
+    return ready ? py::object(out) : py::none();
+}
+
+py::dict latency(const Latency& stage) {
+    py::dict values;
+    values["count"] = stage.count();
+    values["mean_ms"] = stage.mean_ms();
+    values["p50_ms"] = stage.percentile_ms(0.50);
+    values["p95_ms"] = stage.percentile_ms(0.95);
+    values["p99_ms"] = stage.percentile_ms(0.99);
+    values["max_ms"] = stage.max_ms();
+    return values;
+}
+
+py::dict statistics(const Stream& stream) {
+    const Statistics& all = stream.statistics();
+    py::dict values;
+    values["frames_in"] = all.frames_in;
+    values["frames_out"] = all.frames_out;
+    values["total"] = latency(all.total);
+    values["convert"] = latency(all.convert);
+    values["choose"] = latency(all.choose);
+    values["network"] = latency(all.network);
+    values["low_pass"] = latency(all.low_pass);
+    values["output"] = latency(all.output);
+    return values;
+}
+
+py::array cast(const py::array& frame, float offset, const std::string& dtype) {
+    const auto pixels = py::array_t<float, py::array::c_style>::ensure(frame);
+    if (!pixels) throw Error("expected a float32 array");
+    const DType wanted = parse_dtype(dtype);
+    py::array out(py::dtype(dtype), std::vector<py::ssize_t>(pixels.shape(), pixels.shape() + pixels.ndim()));
+    from_float(pixels.data(), static_cast<size_t>(pixels.size()), offset, wanted, out.mutable_data());
+    return out;
+}
+
+Stack filtered(const py::array& frame, float cutoff) {
+    if (!(cutoff > 0)) throw Error("the low-pass cutoff must be above 0 (cycles/pixel)");
+    const Stack from = as_stack(frame, 2, "(height, width)");
+    Stack out({from.shape(0), from.shape(1)});
+    float* to = out.mutable_data();
+    std::copy(from.data(), from.data() + from.size(), to);
+    const py::gil_scoped_release released;
+    low_pass(to, static_cast<int>(out.shape(0)), static_cast<int>(out.shape(1)), cutoff);
+    return out;
+}
+
+}  // namespace
+
+PYBIND11_MODULE(_core, module) {
+    module.attr("CUTOFF_NONE") = cutoff_none;
+
+    py::register_exception_translator([](std::exception_ptr pointer) {
+        try {
+            if (pointer) std::rethrow_exception(pointer);
+        } catch (const Error& error) {
+            const py::object type = py::module_::import("lowdose.errors").attr("LowdoseError");
+            PyErr_SetString(type.ptr(), error.what());
+        }
+    });
+
+    module.def("runtime_info", [](const std::string& ort_path) {
+        const auto library = ort::Library::load(ort_path);
+        return py::make_tuple(library->version(), library->providers());
+    }, py::arg("ort_path"));
+    module.def("cast", &cast, py::arg("frame"), py::arg("offset"), py::arg("dtype"));
+    module.def("low_pass", &filtered, py::arg("frame"), py::arg("cutoff"));
+
+    py::class_<Choice>(module, "Choice")
+        .def_readonly("weight_set", &Choice::weight_set)
+        .def_readonly("cutoff", &Choice::cutoff)
+        .def_readonly("offset", &Choice::offset);
+
+    py::class_<Model, std::shared_ptr<Model>>(module, "Model")
+        .def(py::init<const std::string&, const std::string&, const std::string&>(), py::arg("path"), py::arg("ort_path"), py::arg("device"),
+             py::call_guard<py::gil_scoped_release>())
+        .def_property_readonly("metadata", &Model::metadata)
+        .def_property_readonly("device", &Model::device)
+        .def_property_readonly("runtime_version", [](const Model& model) { return model.runtime().version(); })
+        .def("choose", [](const Model& model, const py::array& windows, std::optional<int> weight_set, std::optional<float> cutoff,
+                          std::optional<float> offset, int threads) { return choose_from(model, windows, {weight_set, cutoff, offset}, threads); },
+             py::arg("windows"), py::arg("weight_set"), py::arg("cutoff"), py::arg("offset"), py::arg("threads"));
+
+    py::class_<Stream>(module, "Stream")
+        .def(py::init([](std::shared_ptr<Model> model, int height, int width, const std::string& dtype_in, const std::string& dtype_out,
+                         int threads, int tile, double max_bytes, std::optional<int> weight_set, std::optional<float> cutoff,
+                         std::optional<float> offset) {
+                 const StreamOptions options{parse_dtype(dtype_in), parse_dtype(dtype_out), threads, tile, max_bytes, {weight_set, cutoff, offset}};
+                 const py::gil_scoped_release released;
+                 return std::make_unique<Stream>(std::move(model), height, width, options);
+             }),
+             py::arg("model"), py::arg("height"), py::arg("width"), py::kw_only(), py::arg("dtype_in"), py::arg("dtype_out"), py::arg("threads"),
+             py::arg("tile"), py::arg("max_bytes"), py::arg("weight_set"), py::arg("cutoff"), py::arg("offset"))
+        .def("push", &push, py::arg("frame"))
+        .def("flush", &flush)
+        .def("reset", &Stream::reset)
+        .def("statistics", &statistics)
+        .def_property_readonly("latency_frames", &Stream::latency_frames)
+        .def_property_readonly("choice", [](const Stream& stream) { return stream.choice(); })
+        .def_property_readonly("n_tiles", [](const Stream& stream) { return stream.tiles().tiles.size(); });
+}

@@ -1,0 +1,121 @@
+#include "choice.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <random>
+
+#include "fft.hpp"
+#include "lowpass.hpp"
+
+namespace lowdose {
+
+namespace {
+
+constexpr int largest_crop = 512;
+const std::vector<float> all_cutoffs = {0.04f, 0.05f, 0.06f, 1.0f / 14, 0.085f, 0.1f, 0.12f, 1.0f / 7,
+                                        0.17f, 0.2f,  0.24f, 0.28f,     1.0f / 3, 0.4f, cutoff_none};
+
+float percentile(const std::vector<Window>& windows, size_t centre, size_t n_pixels) {
+    constexpr size_t most = 1 << 20;  // pixels looked at
+    const size_t step = std::max<size_t>(1, windows.size() * n_pixels / most);
+    std::vector<float> values;
+    for (const Window& window : windows)
+        for (size_t i = 0; i < n_pixels; i += step) values.push_back(window[centre][i]);
+    const auto rank = static_cast<std::ptrdiff_t>(offset_share * static_cast<double>(values.size()));
+    std::nth_element(values.begin(), values.begin() + rank, values.end());
+    return values[static_cast<size_t>(rank)];
+}
+
+// The largest length up to `length` and largest_crop that has no prime factor above 7.
+int crop_length(int length) {
+    for (int n = std::min(length, largest_crop);; --n) {
+        int rest = n;
+        for (const int p : {2, 3, 5, 7})
+            while (rest % p == 0) rest /= p;
+        if (rest == 1) return n;
+    }
+}
+
+std::vector<float> crop(const float* frame, int height, int width, int crop_height, int crop_width, float offset) {
+    std::vector<float> out;
+    const int y0 = (height - crop_height) / 2, x0 = (width - crop_width) / 2;
+    for (int y = y0; y < y0 + crop_height; ++y)
+        for (int x = x0; x < x0 + crop_width; ++x) out.push_back(frame[static_cast<std::ptrdiff_t>(y) * width + x] - offset);
+    return out;
+}
+
+// risk[c] += mean squared error with cutoffs[c] (ascending), up to a constant that all weight sets share.
+void add_risk(const Spectrum& y, const Spectrum& f, const Spectrum& b, const Spectrum& d,
+              const std::vector<float>& cutoffs, std::vector<double>& risk) {
+    std::vector<double> ring(cutoffs.size());  // what each cutoff adds to the one before
+    const double n_pixels = static_cast<double>(y.height) * y.width;
+    size_t at = 0;
+    for (int k_y = 0; k_y < y.height; ++k_y)
+        for (int k_x = 0; k_x < y.n_columns; ++k_x, ++at) {
+            const double twins = k_x == 0 || 2 * k_x == y.width ? 1.0 : 2.0;  // the half that is not stored
+            const double f_re = f.re[at], f_im = f.im[at];
+            const double gain = f_re * f_re + f_im * f_im - 2 * (f_re * y.re[at] + f_im * y.im[at]) +
+                                2 * (static_cast<double>(b.re[at]) * d.re[at] + static_cast<double>(b.im[at]) * d.im[at]);
+            size_t c = 0;
+            while (c < cutoffs.size() && cutoffs[c] < cutoff_all && !inside_disc(k_y, y.height, k_x, y.width, cutoffs[c])) ++c;
+            if (c < cutoffs.size()) ring[c] += twins * gain / (n_pixels * n_pixels);
+        }
+    double sum = 0;
+    for (size_t c = 0; c < cutoffs.size(); ++c) risk[c] += sum += ring[c];
+}
+
+}  // namespace
+
+Choice choose(const Model& model, const std::vector<Window>& windows, int height, int width, int threads,
+              const Wanted& wanted) {
+    const Contract& contract = model.contract();
+    const auto centre = static_cast<size_t>(std::find(contract.taps.begin(), contract.taps.end(), 0) - contract.taps.begin());
+    const auto n_pixels = static_cast<size_t>(height) * static_cast<size_t>(width);
+    Choice choice;
+    choice.offset = wanted.offset ? *wanted.offset : percentile(windows, centre, n_pixels);
+    choice.cutoff = wanted.cutoff.value_or(cutoff_none);
+    choice.weight_set = wanted.weight_set.value_or(0);
+    const bool choose_cutoff = !wanted.cutoff && contract.has_low_pass;
+    const bool choose_set = !wanted.weight_set && contract.n_weight_sets > 1;
+    if (!choose_cutoff && !choose_set) return choice;
+
+    const std::vector<float> cutoffs = choose_cutoff ? all_cutoffs : std::vector<float>{choice.cutoff};
+    const int h = std::max(crop_length(height), contract.min_size_px), w = std::max(crop_length(width), contract.min_size_px);
+    const Network network = model.open(h, w, threads);
+    const auto size = static_cast<size_t>(h) * static_cast<size_t>(w);
+    const auto spectrum = [&](const std::vector<float>& frame) { return forward_transform(frame.data(), h, w, w / 2 + 1); };
+    double least = std::numeric_limits<double>::infinity();
+    for (int set = 0; set < contract.n_weight_sets; ++set) {
+        if (!choose_set && set != choice.weight_set) continue;
+        std::vector<double> risk(cutoffs.size());
+        for (const Window& window : windows) {
+            std::vector<std::vector<float>> frames;
+            std::vector<const float*> taps;
+            for (const float* frame : window) frames.push_back(crop(frame, height, width, h, w, choice.offset));
+            for (const auto& frame : frames) taps.push_back(frame.data());
+            std::vector<float> denoised(size), change(size), probe(size);
+            network.run(taps, set, cutoff_none, denoised.data());
+            std::vector<float>& y = frames[centre];
+            const Spectrum y_spectrum = spectrum(y);
+            std::minstd_rand random(1);  // the same signs for every set: their risks differ by less noise
+            for (size_t i = 0; i < size; ++i) {
+                const float residual = y[i] - denoised[i];
+                probe[i] = random() & 0x10000u ? residual : -residual;
+                y[i] += probe[i];
+            }
+            network.run(taps, set, cutoff_none, change.data());
+            for (size_t i = 0; i < size; ++i) change[i] -= denoised[i];
+            add_risk(y_spectrum, spectrum(denoised), spectrum(probe), spectrum(change), cutoffs, risk);
+        }
+        for (size_t c = 0; c < cutoffs.size(); ++c)
+            if (risk[c] < least) {
+                least = risk[c];
+                choice.weight_set = set;
+                choice.cutoff = cutoffs[c];
+            }
+    }
+    return choice;
+}
+
+}  // namespace lowdose

@@ -1,0 +1,24 @@
+// Detector types in, float32 inside, float32 or the detector's type out.
+#pragma once
+
+#include <cstddef>
+#include <string>
+
+namespace lowdose {
+
+enum class DType { u8, u16, i16, u32, f32, f64 };
+
+// NumPy's name of the type ("uint8", ...); parse throws Error naming the accepted ones.
+const char* name_of(DType dtype);
+DType parse_dtype(const std::string& name);
+size_t size_of(DType dtype);
+
+// out[y * width + x] = in(y, x) - offset. `in` has rows `row_stride_bytes` apart.
+// Throws Error when a pixel is NaN or infinite.
+void to_float(const void* in, DType dtype, std::ptrdiff_t row_stride_bytes, int height, int width, float offset,
+              float* out);
+
+// out = in + offset, contiguous; integers are rounded half to even and clipped to their range, never wrapped.
+void from_float(const float* in, size_t n_pixels, float offset, DType dtype, void* out);
+
+}  // namespace lowdose

@@ -1,0 +1,241 @@
+#include "ort.hpp"
+
+#include <map>
+#include <mutex>
+
+#include "error.hpp"
+
+#ifdef _WIN32
+#define NOMINMAX
+#include <windows.h>
+#else
+#include <dlfcn.h>
+#endif
+
+namespace lowdose::ort {
+
+namespace {
+
+// The oldest table that holds every position used below (ONNX Runtime 1.11 and later).
+constexpr std::uint32_t api_version = 11;
+
+constexpr int get_error_message = 2, create_env = 3, create_session_from_array = 8, run_session = 9,
+              create_session_options = 10, set_log_severity = 22, set_intra_op_threads = 24,
+              session_input_count = 30, session_input_name = 36, create_tensor_with_data = 49,
+              create_cpu_memory_info = 69, allocator_free = 76, default_allocator = 78, release_env = 92,
+              release_status = 93, release_memory_info = 94, release_session = 95, release_value = 96,
+              release_session_options = 100, session_metadata = 111, metadata_lookup = 116,
+              release_metadata = 118, override_dimension = 124, available_providers = 125,
+              release_providers = 126, add_config_entry = 130, append_tensorrt = 170, create_tensorrt = 171,
+              update_tensorrt = 172, release_tensorrt = 174, append_cuda = 204, create_cuda = 205,
+              update_cuda = 206, release_cuda = 208;
+
+using Status = void*;  // null: success
+using Release = void (*)(void*);
+
+void* open_library(const std::string& path, std::string& problem) {
+#ifdef _WIN32
+    const int length = MultiByteToWideChar(CP_UTF8, 0, path.c_str(), -1, nullptr, 0);
+    std::wstring wide(static_cast<size_t>(length), L'\0');
+    MultiByteToWideChar(CP_UTF8, 0, path.c_str(), -1, wide.data(), length);
+    void* handle = LoadLibraryExW(wide.c_str(), nullptr, LOAD_WITH_ALTERED_SEARCH_PATH);
+    if (!handle) problem = "Windows error " + std::to_string(GetLastError());
+    return handle;
+#else
+    void* handle = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
+    if (!handle) problem = dlerror();
+    return handle;
+#endif
+}
+
+void* symbol(void* handle, const char* name) {
+#ifdef _WIN32
+    return reinterpret_cast<void*>(GetProcAddress(static_cast<HMODULE>(handle), name));
+#else
+    return dlsym(handle, name);
+#endif
+}
+
+struct ApiBase {
+    const void* const* (*get_api)(std::uint32_t version);
+    const char* (*version)();
+};
+
+// Calls a releasing function of the table when the scope ends.
+class Guard {
+public:
+    Guard(Release release, void* object) : release_(release), object_(object) {}
+    ~Guard() {
+        if (object_) release_(object_);
+    }
+    Guard(const Guard&) = delete;
+    Guard& operator=(const Guard&) = delete;
+
+private:
+    Release release_;
+    void* object_;
+};
+
+std::string join(const std::vector<std::string>& names) {
+    std::string text;
+    for (const std::string& name : names) text += (text.empty() ? "" : ", ") + name;
+    return text;
+}
+
+}  // namespace
+
+template <class Function>
+Function Library::function(int slot) const {
+    return reinterpret_cast<Function>(const_cast<void*>(table_[slot]));
+}
+
+// Calls a function that returns a status; an error status becomes an Error.
+template <class Function, class... Arguments>
+void Library::call(int slot, Arguments... arguments) const {
+    const Status status = function<Function>(slot)(arguments...);
+    if (!status) return;
+    const std::string message = function<const char* (*)(Status)>(get_error_message)(status);
+    function<Release>(release_status)(status);
+    throw Error("ONNX Runtime " + version_ + ": " + message);
+}
+
+std::shared_ptr<Library> Library::load(const std::string& path) {
+    static std::mutex mutex;
+    static std::map<std::string, std::weak_ptr<Library>> loaded;
+    const std::lock_guard<std::mutex> lock(mutex);
+    if (auto known = loaded[path].lock()) return known;
+
+    std::string problem;
+    void* handle = open_library(path, problem);
+    if (!handle) throw Error("cannot load ONNX Runtime from " + path + ": " + problem);
+    const auto get_base = reinterpret_cast<const ApiBase* (*)()>(symbol(handle, "OrtGetApiBase"));
+    if (!get_base) throw Error(path + " is not ONNX Runtime: it has no OrtGetApiBase");
+    const ApiBase* base = get_base();
+
+    std::shared_ptr<Library> library(new Library);
+    library->version_ = base->version();
+    library->table_ = base->get_api(api_version);
+    if (!library->table_) throw Error("ONNX Runtime " + library->version_ + " in " + path + " is too old; 1.11 or later is needed");
+    constexpr int errors_only = 3, device_allocator = 0, default_memory = 0;
+    library->call<Status (*)(int, const char*, void**)>(create_env, errors_only, "lowdose", &library->env_);
+    library->call<Status (*)(int, int, void**)>(create_cpu_memory_info, device_allocator, default_memory, &library->memory_info_);
+    library->call<Status (*)(void**)>(default_allocator, &library->allocator_);
+    loaded[path] = library;
+    return library;
+}
+
+// The shared library itself stays loaded: its threads may outlive the last session.
+Library::~Library() {
+    if (memory_info_) function<Release>(release_memory_info)(memory_info_);
+    if (env_) function<Release>(release_env)(env_);
+}
+
+std::vector<std::string> Library::providers() const {
+    char** names = nullptr;
+    int count = 0;
+    call<Status (*)(char***, int*)>(available_providers, &names, &count);
+    std::vector<std::string> result(names, names + count);
+    call<Status (*)(char**, int)>(release_providers, names, count);
+    return result;
+}
+
+Session::Session(std::shared_ptr<Library> library, const std::string& model, const SessionOptions& options)
+    : library_(std::move(library)) {
+    const Library& api = *library_;
+    void* settings = nullptr;
+    api.call<Status (*)(void**)>(create_session_options, &settings);
+    const Guard release_settings(api.function<Release>(release_session_options), settings);
+    constexpr int errors_only = 3;
+    api.call<Status (*)(void*, int)>(set_log_severity, settings, errors_only);
+    api.call<Status (*)(void*, int)>(set_intra_op_threads, settings, options.threads);
+    const auto configure = [&](const char* key, const char* value) {
+        api.call<Status (*)(void*, const char*, const char*)>(add_config_entry, settings, key, value);
+    };
+    configure("session.set_denormal_as_zero", "1");
+    for (const auto& [name, value] : options.dimensions)
+        api.call<Status (*)(void*, const char*, std::int64_t)>(override_dimension, settings, name.c_str(), value);
+
+    const auto colon = options.device.find(':');
+    const std::string kind = options.device.substr(0, colon);
+    const std::string index = colon == std::string::npos ? "0" : options.device.substr(colon + 1);
+    const std::string provider = kind == "cuda" ? "CUDAExecutionProvider" : kind == "tensorrt" ? "TensorrtExecutionProvider" : "CPUExecutionProvider";
+    const std::vector<std::string> there = api.providers();
+    bool found = false;
+    for (const std::string& name : there) found = found || name == provider;
+    if (!found || (kind != "cpu" && kind != "cuda" && kind != "tensorrt"))
+        throw Error("device '" + options.device + "' is not available: this ONNX Runtime " + api.version() + " has " + join(there));
+    if (kind != "cpu") {
+        const bool cuda = kind == "cuda";
+        void* device_options = nullptr;
+        api.call<Status (*)(void**)>(cuda ? create_cuda : create_tensorrt, &device_options);
+        const Guard release_device(api.function<Release>(cuda ? release_cuda : release_tensorrt), device_options);
+        const char *key = "device_id", *value = index.c_str();
+        api.call<Status (*)(void*, const char* const*, const char* const*, size_t)>(
+            cuda ? update_cuda : update_tensorrt, device_options, &key, &value, size_t{1});
+        api.call<Status (*)(void*, const void*)>(cuda ? append_cuda : append_tensorrt, settings, device_options);
+    }
+    api.call<Status (*)(const void*, const void*, size_t, const void*, void**)>(
+        create_session_from_array, api.env_, model.data(), model.size(), settings, &session_);
+}
+
+Session::~Session() {
+    if (session_) library_->function<Release>(release_session)(session_);
+}
+
+std::string Session::metadata(const std::string& key) const {
+    const Library& api = *library_;
+    void* map = nullptr;
+    api.call<Status (*)(const void*, void**)>(session_metadata, session_, &map);
+    const Guard release_map(api.function<Release>(release_metadata), map);
+    char* value = nullptr;
+    api.call<Status (*)(const void*, void*, const char*, char**)>(metadata_lookup, map, api.allocator_, key.c_str(), &value);
+    if (!value) return {};
+    std::string text(value);
+    api.call<Status (*)(void*, void*)>(allocator_free, api.allocator_, static_cast<void*>(value));
+    return text;
+}
+
+std::vector<std::string> Session::input_names() const {
+    const Library& api = *library_;
+    size_t count = 0;
+    api.call<Status (*)(const void*, size_t*)>(session_input_count, session_, &count);
+    std::vector<std::string> names;
+    for (size_t i = 0; i < count; ++i) {
+        char* name = nullptr;
+        api.call<Status (*)(const void*, size_t, void*, char**)>(session_input_name, session_, i, api.allocator_, &name);
+        names.emplace_back(name);
+        api.call<Status (*)(void*, void*)>(allocator_free, api.allocator_, static_cast<void*>(name));
+    }
+    return names;
+}
+
+void* Session::tensor_value(const Tensor& tensor) const {
+    size_t bytes = tensor.type == Tensor::Type::int64 ? 8 : 4;
+    for (const std::int64_t length : tensor.shape) bytes *= static_cast<size_t>(length);
+    void* value = nullptr;
+    library_->call<Status (*)(const void*, void*, size_t, const std::int64_t*, size_t, int, void**)>(
+        create_tensor_with_data, library_->memory_info_, tensor.data, bytes, tensor.shape.data(), tensor.shape.size(),
+        static_cast<int>(tensor.type), &value);
+    return value;
+}
+
+void Session::run(const std::vector<Tensor>& inputs, const std::vector<Tensor>& outputs) const {
+    const auto release = library_->function<Release>(release_value);
+    std::vector<std::unique_ptr<void, Release>> owned;
+    const auto collect = [&](const std::vector<Tensor>& tensors, std::vector<const char*>& names, std::vector<void*>& values) {
+        for (const Tensor& tensor : tensors) {
+            owned.emplace_back(tensor_value(tensor), release);
+            values.push_back(owned.back().get());
+            names.push_back(tensor.name.c_str());
+        }
+    };
+    std::vector<const char*> input_names, output_names;
+    std::vector<void*> input_values, output_values;
+    collect(inputs, input_names, input_values);
+    collect(outputs, output_names, output_values);
+    library_->call<Status (*)(void*, const void*, const char* const*, const void* const*, size_t, const char* const*, size_t, void**)>(
+        run_session, session_, nullptr, input_names.data(), input_values.data(), input_values.size(),
+        output_names.data(), output_values.size(), output_values.data());
+}
+
+}  // namespace lowdose::ort

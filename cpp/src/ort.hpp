@@ -1,0 +1,78 @@
+// ONNX Runtime, loaded at run time from an explicit path and called through its C function table.
+// No SDK header is needed: the positions in the append-only table are in ort.cpp.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace lowdose::ort {
+
+// One loaded ONNX Runtime and its environment. Loading the same path twice gives the same library.
+class Library {
+public:
+    // Throws Error when the file cannot be loaded, is no ONNX Runtime, or is too old.
+    static std::shared_ptr<Library> load(const std::string& path);
+    ~Library();
+    Library(const Library&) = delete;
+    Library& operator=(const Library&) = delete;
+
+    const std::string& version() const { return version_; }
+    // Names such as "CPUExecutionProvider", in the library's order of preference.
+    std::vector<std::string> providers() const;
+
+private:
+    friend class Session;
+    Library() = default;
+
+    template <class Function, class... Arguments>
+    void call(int slot, Arguments... arguments) const;
+    template <class Function>
+    Function function(int slot) const;
+
+    std::string version_;
+    const void* const* table_ = nullptr;
+    void* env_ = nullptr;
+    void* memory_info_ = nullptr;
+    void* allocator_ = nullptr;
+};
+
+struct SessionOptions {
+    std::string device = "cpu";  // "cpu", "cuda", "cuda:N", "tensorrt" or "tensorrt:N"
+    int threads = 0;             // 0: one per core
+    std::vector<std::pair<std::string, std::int64_t>> dimensions;  // values of named dimensions
+};
+
+// A tensor in the caller's memory. Rank and shape as in `shape`; empty for a scalar.
+struct Tensor {
+    std::string name;
+    enum class Type { float32 = 1, int64 = 7 } type;
+    void* data;
+    std::vector<std::int64_t> shape;
+};
+
+// A model opened for given dimensions on a given device.
+class Session {
+public:
+    // model: the bytes of an .onnx file. Throws Error when ONNX Runtime refuses them or the device is not there.
+    Session(std::shared_ptr<Library> library, const std::string& model, const SessionOptions& options);
+    ~Session();
+    Session(const Session&) = delete;
+    Session& operator=(const Session&) = delete;
+
+    // The value of a metadata key; empty when there is none.
+    std::string metadata(const std::string& key) const;
+    std::vector<std::string> input_names() const;
+    // Runs the model; outputs are written to the caller's memory.
+    void run(const std::vector<Tensor>& inputs, const std::vector<Tensor>& outputs) const;
+
+private:
+    void* tensor_value(const Tensor& tensor) const;
+
+    std::shared_ptr<Library> library_;
+    void* session_ = nullptr;
+};
+
+}  // namespace lowdose::ort

@@ -1,0 +1,1 @@
+"""Checkpoint in, one ONNX model file out, with a parity check."""

@@ -1,0 +1,54 @@
+"""Checkpoints of WCVD or WCID -> one checked model file."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from lowdose import __version__
+from lowdose.errors import LowdoseError
+from lowdose_export.graph import build_model, contract, set_metadata
+from lowdose_export.memory import bytes_per_px
+from lowdose_export.parity import check_parity
+from lowdose_train.checkpoint import load_checkpoint
+
+
+def export_blind_spot(checkpoints: Sequence[Path], out: Path, *, overwrite: bool = False) -> dict[str, float]:
+    """Write a model file whose bank holds the checkpoints' weights, in order.
+
+    Returns the largest difference to PyTorch per engine, as a share of the output's range. Raises
+    LowdoseError, and leaves nothing under `out`, for checkpoints of different methods, for an existing file
+    without `overwrite`, and when an engine disagrees with PyTorch.
+    """
+    if out.exists() and not overwrite:
+        raise LowdoseError(f"{out} exists; give another name or --overwrite")
+    if out.suffix != ".onnx":
+        raise LowdoseError(f"a model file is named *.onnx, not '{out.name}'")
+    loaded = [load_checkpoint(path) for path in checkpoints]
+    networks = [network for network, _ in loaded]
+    methods = sorted({str(record["method"]) for _, record in loaded})
+    if len(methods) != 1:
+        raise LowdoseError(f"one model file holds one method; the checkpoints are of {', '.join(methods)}")
+    metadata = contract(methods[0], networks, [weight_set(path, record) for path, (_, record) in zip(checkpoints, loaded, strict=True)])
+    metadata["lowdose_version"] = __version__
+    metadata["bytes_per_px"] = 1.0  # until it is measured: the measurement needs the file
+    model = build_model(networks, metadata)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=".export-") as folder:
+        unfinished = Path(folder) / out.name
+        onnx.save(model, unfinished)
+        metadata["bytes_per_px"] = bytes_per_px(unfinished, networks[0].branches[0].kernel.shape[1])
+        set_metadata(model, metadata)
+        onnx.save(model, unfinished)
+        differences = check_parity(unfinished, networks)
+        os.replace(unfinished, out)
+    return differences
+
+
+def weight_set(path: Path, record: dict[str, Any]) -> dict[str, Any]:
+    """What the model file says of one set of weights."""
+    return {"name": path.resolve().parent.name, **{key: record[key] for key in ("data", "seed", "commit", "metrics", "settings")}}

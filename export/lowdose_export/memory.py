@@ -1,0 +1,41 @@
+"""How much memory one run of a model takes per pixel: measured, because it depends on the engine."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+SIDES_PX = (1024, 2048)
+SAFETY = 1.2
+
+# Run by a fresh interpreter, so that the peak is that of the one stream. Its ring and result are not counted.
+PROBE = """
+import json, resource, sys
+import numpy as np
+from lowdose import Settings, load
+path, side = sys.argv[1], int(sys.argv[2])
+model = load(path, device="cpu")
+stream = model.stream(side, side, settings=Settings(0, 1 / 7, 0.0))
+frame = np.ones((side, side), np.float32)
+for _ in range(len(model.taps) + 1):
+    stream.push(frame)
+unit = 1 if sys.platform == "darwin" else 1024
+print(json.dumps(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit))
+"""
+
+
+def bytes_per_px(path: Path, n_taps: int) -> float:
+    """Memory of one run beyond the stream's own buffers, in bytes per pixel, with a margin of 20 %."""
+    small, large = (
+        json.loads(
+            subprocess.run(
+                [sys.executable, "-c", PROBE, str(path), str(side)], capture_output=True, check=True
+            ).stdout
+        )
+        for side in SIDES_PX
+    )
+    held = 4 * (n_taps + 1 + 2)  # ring, result, and the frame with its copy in the probe itself
+    per_px = (large - small) / (SIDES_PX[1] ** 2 - SIDES_PX[0] ** 2)
+    return float(round(SAFETY * max(per_px - held, 4.0), 1))

@@ -1,0 +1,60 @@
+"""The compiled core (cpp/): what `lowdose.model` drives. Errors are `lowdose.LowdoseError`."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+CUTOFF_NONE: float
+
+def runtime_info(ort_path: str) -> tuple[str, list[str]]:
+    """Version and execution providers of the ONNX Runtime library at a path."""
+
+def cast(frame: NDArray[np.float32], offset: float, dtype: str) -> NDArray[Any]:
+    """frame + offset as `dtype`: integers rounded half to even and clipped."""
+
+def low_pass(frame: NDArray[np.float32], cutoff: float) -> NDArray[np.float32]:
+    """The disc |frequency| <= cutoff (cycles/pixel) of a frame (height, width)."""
+
+class Choice:
+    weight_set: int
+    cutoff: float
+    offset: float
+
+class Model:
+    metadata: str
+    device: str
+    runtime_version: str
+    def __init__(self, path: str, ort_path: str, device: str) -> None: ...
+    def choose(
+        self,
+        windows: NDArray[np.float32],
+        weight_set: int | None,
+        cutoff: float | None,
+        offset: float | None,
+        threads: int,
+    ) -> Choice: ...
+
+class Stream:
+    latency_frames: int
+    choice: Choice | None
+    n_tiles: int
+    def __init__(
+        self,
+        model: Model,
+        height: int,
+        width: int,
+        *,
+        dtype_in: str,
+        dtype_out: str,
+        threads: int,
+        tile: int,
+        max_bytes: float,
+        weight_set: int | None,
+        cutoff: float | None,
+        offset: float | None,
+    ) -> None: ...
+    def push(self, frame: NDArray[Any]) -> NDArray[Any] | None: ...
+    def flush(self) -> NDArray[Any] | None: ...
+    def reset(self) -> None: ...
+    def statistics(self) -> dict[str, Any]: ...

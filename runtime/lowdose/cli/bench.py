@@ -1,0 +1,93 @@
+"""`lowdose bench`."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import time
+from typing import Any
+
+import click
+import numpy as np
+
+import lowdose
+from lowdose.errors import LowdoseError
+from lowdose.model import Model, Settings, load
+
+WARM_UP = 3
+
+
+@click.command()
+@click.option("--model", "model_name", default="wcvd", show_default=True, help="Bundled model or model file.")
+@click.option("--size", "sizes", multiple=True, default=("512x512", "1024x1024"), show_default=True, help="HxW; may be repeated.")
+@click.option("--frames", default=20, show_default=True, help="Timed frames.")
+@click.option("--device", default="auto", show_default=True)
+@click.option("--threads", default=0, help="CPU threads; 0 for one per core.")
+@click.option("--lowpass", "cutoff", default=1 / 7, help="Cutoff in cycles/pixel; 1 for none.  [default: 1/7]")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def bench(model_name: str, sizes: tuple[str, ...], frames: int, device: str, threads: int, cutoff: float, as_json: bool) -> None:
+    """Latency per frame of uint16 frames, host memory to host memory."""
+    model = load(model_name, device=device)
+    rows = [measure(model, *parse_size(size), frames, threads, cutoff) for size in sizes]
+    facts = {
+        "model": model.name, "device": model.device, "runtime": model.runtime, "lowdose": lowdose.__version__,
+        "cpu": cpu_name(), "cores": os.cpu_count(), "threads": threads, "cutoff": cutoff, "rows": rows,
+    }  # fmt: skip
+    if as_json:
+        click.echo(json.dumps(facts, indent=2))
+        return
+    click.echo(f"{model.name} on {model.device}, {model.runtime}, lowdose {lowdose.__version__}; {cpu_name()}, {os.cpu_count()} cores")
+    click.echo("  size        p50 ms   p95 ms   p99 ms   max ms   frames/s  Mpixel/s")
+    for row in rows:
+        total = row["stages"]["total"]
+        click.echo(
+            f"  {row['size']:10} {total['p50_ms']:8.2f} {total['p95_ms']:8.2f} {total['p99_ms']:8.2f} {total['max_ms']:8.2f}"
+            f" {row['frames_per_s']:10.1f} {row['mpixel_per_s']:9.1f}"
+        )
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    height, _, width = text.partition("x")
+    if not (height.isdigit() and width.isdigit()):
+        raise LowdoseError(f"--size {text}: expected HxW, such as 512x512")
+    return int(height), int(width)
+
+
+def measure(model: Model, height: int, width: int, n_frames: int, threads: int, cutoff: float) -> dict[str, Any]:
+    """Times of one frame size; the output is checked before anything is timed."""
+    random = np.random.default_rng(0)
+    frames = random.poisson(100, (WARM_UP + len(model.taps), height, width)).astype(np.uint16)
+    stream = model.stream(height, width, np.uint16, settings=Settings(0, cutoff, 0.0), threads=threads)
+    outputs = [out for frame in frames if (out := stream.push(frame)) is not None] + stream.flush()
+    if len(outputs) != len(frames) or not 90 < np.mean(outputs) < 110 or not np.std(outputs) < 10:
+        raise LowdoseError(f"{model.name} does not denoise a flat noisy frame of {height}x{width}: nothing was timed")
+    stream.reset()
+    for frame in frames[: len(model.taps)]:
+        stream.push(frame)
+    before = stream.stats["frames_out"]
+    start = time.perf_counter()
+    for i in range(n_frames):
+        stream.push(frames[i % len(frames)])
+    seconds = time.perf_counter() - start
+    stats = stream.stats
+    stages = {name: value for name, value in stats.items() if isinstance(value, dict)}
+    rate = (stats["frames_out"] - before) / seconds
+    return {
+        "size": f"{height}x{width}",
+        "frames_per_s": rate,
+        "mpixel_per_s": rate * height * width / 1e6,
+        "stages": stages,
+    }
+
+
+def cpu_name() -> str:
+    """The processor's own name where the system tells it."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            for line in file:
+                if line.startswith("model name"):
+                    return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()

@@ -1,0 +1,134 @@
+"""`lowdose denoise`."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import click
+from tqdm import tqdm
+
+from lowdose.cli.batch import plan
+from lowdose.errors import LowdoseError
+from lowdose.model import load
+from lowdose.pipeline import DEFAULT_MAX_BYTES, Job, denoise_file, settings_from
+
+UNITS = {"": 1, "k": 1e3, "m": 1e6, "g": 1e9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
+
+
+def parse_bytes(text: str) -> float:
+    """Bytes from "500MB", "2GiB" or "1e9". Raises LowdoseError for anything else."""
+    match = re.fullmatch(r"\s*([0-9.]+(?:e[0-9]+)?)\s*([kmg]i?|)b?\s*", text.lower())
+    if not match or not float(match[1]) > 0:
+        raise LowdoseError(f"--max-mem {text}: expected a size such as 500MB or 2GiB")
+    return float(match[1]) * UNITS[match[2]]
+
+
+def parse_range(text: str | None) -> slice:
+    """A slice from "A:B"; either end may be left out. Raises LowdoseError for anything else."""
+    match = re.fullmatch(r"(-?\d*):(-?\d*)", text or ":")
+    if not match or "-" in (match[1], match[2]):
+        raise LowdoseError(f"--frames {text}: expected A:B, the first frame and the one behind the last, such as 0:100")
+    return slice(*(int(end) if end else None for end in match.groups()))
+
+
+def parse_tile(text: str) -> int:
+    """Tile side from "auto" (0) or a number of pixels."""
+    if text == "auto":
+        return 0
+    if not text.isdigit() or int(text) < 1:
+        raise LowdoseError(f"--tile {text}: expected auto or a number of pixels")
+    return int(text)
+
+
+@click.command()
+@click.argument("inputs", nargs=-1, required=True, metavar="IN...")
+@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="Output file, or folder for several inputs.")
+@click.option("--model", "model_name", default="wcvd", show_default=True, help="Bundled model or model file.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda[:N] or tensorrt[:N].")
+@click.option("--drift", is_flag=True, help="Bring all frames onto the first; saves the shifts as OUT.drift.csv.")
+@click.option("--lowpass", default="auto", show_default=True, help="auto, none, or a cutoff in cycles/pixel.")
+@click.option("--dtype", default="auto", show_default=True, type=click.Choice(["auto", "same", "float32"]),
+              help="auto: the input's, but float32 where rounding would cost more than 1 % of the signal.")
+@click.option("--axes", help="What the file's dimensions are, such as TCYX; overrides the file.")
+@click.option("--channel", type=int, help="Which channel to denoise, counted from 0.")
+@click.option("--frames", help="A:B, only these frames.")
+@click.option("--tile", default="auto", show_default=True, help="auto, or the largest tile side in pixels.")
+@click.option("--max-mem", default=f"{DEFAULT_MAX_BYTES / 1e9:g}GB", show_default=True, help="Cap for buffers and network.")
+@click.option("--threads", default=0, help="CPU threads; 0 for one per core.")
+@click.option("--overwrite", is_flag=True, help="Replace existing outputs (never inputs).")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output.")
+def denoise(
+    inputs: tuple[str, ...], out: Path, model_name: str, device: str, drift: bool, lowpass: str, dtype: str,
+    axes: str | None, channel: int | None, frames: str | None, tile: str, max_mem: str, threads: int,
+    overwrite: bool, as_json: bool,
+) -> int:  # fmt: skip
+    """Denoise movies and images: files, folders (with all below them) or globs.
+
+    As many frames come out as go in. Weights, low-pass and offset are chosen from the noisy frames and
+    reported. Inputs are never changed, and an output appears under its name only when it is complete.
+    With several inputs the rest goes on when one fails; the exit code is then 2.
+    """
+    pairs = plan(inputs, out)
+    model = load(model_name, device=device)
+    job = Job(
+        settings=settings_from(model, lowpass),
+        dtype=dtype,
+        axes=axes,
+        channel=channel,
+        frames=parse_range(frames),
+        drift=drift,
+        tile=parse_tile(tile),
+        max_bytes=parse_bytes(max_mem),
+        threads=threads,
+        overwrite=overwrite,
+    )
+    if not as_json:
+        click.echo(f"{model.name} on {model.device} ({model.runtime})")
+    reports, failures = [], []
+    for source, target in pairs:
+        try:
+            report = denoise_one(source, target, model, job, quiet=as_json)
+        except (LowdoseError, OSError) as error:
+            if len(pairs) == 1:
+                raise
+            failures.append({"input": str(source), "error": str(error)})
+            click.echo(f"Error: {error}", err=True)
+            continue
+        reports.append(report)
+        if not as_json:
+            print_report(report)
+    if as_json:
+        click.echo(json.dumps({"results": reports, "failures": failures}, indent=2))
+    return 2 if failures else 0
+
+
+def denoise_one(source: Path, target: Path, model: Any, job: Job, quiet: bool) -> dict[str, Any]:
+    """One file, with a progress bar on standard error where that is a terminal."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tqdm(desc=source.name, unit="frame", disable=True if quiet else None, leave=False) as bar:
+
+        def show(stage: str, done: int) -> None:
+            bar.set_description(f"{source.name}: {stage}", refresh=False)
+            bar.update(done - bar.n)
+
+        return denoise_file(source, target, model, job, show)
+
+
+def print_report(report: dict[str, Any]) -> None:
+    cutoff = report["lowpass_cutoff"]
+    latency = report["latency"]["total"]
+    click.echo(f"{report['input']} -> {report['output']}")
+    click.echo(f"  {report['n_frames']} frames of {report['height']}x{report['width']}, {report['dtype_in']} -> {report['dtype_out']}")
+    if report["dtype_out"] != report["dtype_in"]:
+        click.echo(f"  written as {report['dtype_out']}: rounding to {report['dtype_in']} would cost more than 1 % of the signal (--dtype same keeps it)")
+    click.echo(
+        f"  weights {report['weight_set']}, low-pass {'none' if cutoff is None else f'{cutoff:.3f} cycles/pixel'}, "
+        f"offset {report['offset']:g}, {report['n_tiles']} tile(s)"
+    )
+    if "drift_file" in report:
+        unsure = report["drift_unsure_frames"]
+        click.echo(f"  shifts in {report['drift_file']}" + (f"; unsure frames: {unsure}" if unsure else ""))
+    click.echo(f"  {latency['p50_ms']:.1f} ms per frame (median), {report['seconds']:.1f} s in all")

@@ -1,0 +1,49 @@
+"""`lowdose info`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from lowdose.io import open_stack, read_provenance
+from lowdose.model import load
+
+
+@click.command()
+@click.argument("file", type=str)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def info(file: str, as_json: bool) -> None:
+    """What an image file or a model file holds."""
+    facts = model_facts(file) if Path(file).suffix == ".onnx" else stack_facts(file)
+    if as_json:
+        click.echo(json.dumps(facts, indent=2))
+        return
+    for name, value in facts.items():
+        if value is not None:
+            click.echo(f"{name:20} {json.dumps(value) if isinstance(value, dict | list) else value}")
+
+
+def model_facts(file: str) -> dict[str, Any]:
+    model = load(file, device="cpu")
+    return {"file": file, "sha256": model.sha256, **model.metadata}
+
+
+def stack_facts(file: str) -> dict[str, Any]:
+    with open_stack(file) as reader:
+        return {
+            "file": file,
+            "axes": reader.axes,
+            "shape": list(reader.shape),
+            "dtype": reader.dtype.name,
+            "n_frames": reader.n_frames,
+            "n_channels": reader.n_channels,
+            "pixel_size_yx": list(reader.pixel_size) if reader.pixel_size else None,
+            "pixel_unit": reader.pixel_unit,
+            "frame_interval": reader.frame_interval,
+            "frame_interval_unit": reader.frame_interval_unit,
+            "dialect": reader.dialect,
+            "made_by_lowdose": read_provenance(file),
+        }

@@ -1,0 +1,103 @@
+"""`lowdose simulate`: write a movie with ground truth."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+from numpy.typing import NDArray
+
+from lowdose import __version__
+from lowdose.errors import LowdoseError
+from lowdose.io import create_stack
+from lowdose.simulate import Movie
+from lowdose.simulate import simulate as make_movie
+from lowdose.simulate.movie import DETECTORS, SPECIMENS
+
+
+def frame_size(
+    context: click.Context, parameter: click.Parameter, value: str | None
+) -> tuple[int, int] | None:
+    """Height and width from "HxW"."""
+    if value is None:
+        return None
+    match = re.fullmatch(r"(\d+)x(\d+)", value)
+    if match is None:
+        raise click.BadParameter(f"{value!r}; expected HEIGHTxWIDTH, for example 256x256")
+    return int(match[1]), int(match[2])
+
+
+@click.command()
+@click.argument("specimen", type=click.Choice(list(SPECIMENS)))
+@click.option(
+    "-o", "--output", required=True, type=click.Path(path_type=Path), help="The noisy movie, a .tif."
+)
+@click.option("--detector", type=click.Choice(list(DETECTORS)), default="counting", show_default=True)
+@click.option("--dose", "dose_per_pixel", type=float, help="Incident electrons per pixel and frame.")
+@click.option("--frames", "n_frames", type=int, help="Number of frames.")
+@click.option("--size", callback=frame_size, metavar="HxW", help="Height and width of a frame in pixels.")
+@click.option("--pixel-size", "pixel_size_angstrom", type=float, help="Pixel size in angstrom.")
+@click.option("--element", help="Metal of the particle or of the adatoms, for example Pt.")
+@click.option("--no-support", is_flag=True, help="hrtem: amorphous carbon instead of a crystal below.")
+@click.option("--drift", "drift_px_per_frame", type=float, help="Mean drift in pixels per frame.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Same seed, same bits.")
+@click.option("--overwrite", is_flag=True, help="Replace existing outputs.")
+def simulate(
+    specimen: str,
+    output: Path,
+    detector: str,
+    seed: int,
+    size: tuple[int, int] | None,
+    no_support: bool,
+    overwrite: bool,
+    **options: Any,
+) -> None:
+    """Write a simulated movie of SPECIMEN and its ground truth.
+
+    hrtem is a nanoparticle on a support, stem are adatoms on graphene (ADF and BF channel). With -o OUT.tif
+    it writes OUT.tif (noisy), OUT_clean.tif (the truth in the same units, float32) and OUT.json (all
+    parameters and the drift).
+    """
+    if output.suffix.lower() not in (".tif", ".tiff"):
+        raise LowdoseError(f"{output}: the movie is written as TIFF; give a name that ends in .tif")
+    if no_support and specimen != "hrtem":
+        raise LowdoseError("--no-support is for hrtem: the adatoms of stem always lie on graphene")
+    truth, record = output.with_name(f"{output.stem}_clean{output.suffix}"), output.with_suffix(".json")
+    for path in (output, truth, record):
+        if path.exists() and not overwrite:
+            raise LowdoseError(f"{path} exists already: choose another name, or pass --overwrite")
+    settings = {name: value for name, value in options.items() if value is not None}
+    if size is not None:
+        settings["height"], settings["width"] = size
+    if no_support:
+        settings["support"] = False
+    movie = make_movie(specimen, detector, seed, **settings)
+    provenance = {"software": f"lowdose {__version__}", **movie.parameters}
+    for path, stack in ((truth, movie.clean), (output, movie.noisy)):
+        write_stack(path, stack, movie, provenance, overwrite)
+    report = {**provenance, "drift_px": np.round(movie.drift_px, 6).tolist()}
+    record.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    shape = "x".join(map(str, movie.noisy.shape))
+    click.echo(f"{output}: {shape} {movie.noisy.dtype}, truth in {truth.name}, parameters in {record.name}")
+
+
+def write_stack(
+    path: Path, stack: NDArray[Any], movie: Movie, provenance: dict[str, Any], overwrite: bool
+) -> None:
+    """Write a stack (n_frames, [n_channels,] height, width) with the pixel size of the movie."""
+    with create_stack(
+        path,
+        axes="TYX" if stack.ndim == 3 else "TCYX",
+        shape=stack.shape,
+        dtype=stack.dtype,
+        pixel_size=(movie.pixel_size_angstrom, movie.pixel_size_angstrom),
+        pixel_unit="Å",
+        provenance=provenance,
+        overwrite=overwrite,
+    ) as writer:
+        for frame in stack:
+            writer.write(frame.reshape(-1, *frame.shape[-2:]))

@@ -1,0 +1,18 @@
+"""Seeded movies with ground truth: specimens, microscopes and detectors in NumPy."""
+
+from lowdose.simulate.detectors import counting, linear_integration, poisson_gaussian
+from lowdose.simulate.hrtem import hrtem_movie
+from lowdose.simulate.movie import Movie, simulate
+from lowdose.simulate.scene import Scene
+from lowdose.simulate.stem import stem_movie
+
+__all__ = [
+    "Movie",
+    "Scene",
+    "counting",
+    "hrtem_movie",
+    "linear_integration",
+    "poisson_gaussian",
+    "simulate",
+    "stem_movie",
+]

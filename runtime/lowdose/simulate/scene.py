@@ -1,0 +1,52 @@
+"""A simulated scene, before any detector has seen it, and the settings that all scenes share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lowdose.errors import LowdoseError
+
+SMALLEST_FRAME_PX = 16
+PIXEL_SIZES_ANGSTROM = (0.02, 0.3)
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What an ideal detector would see.
+
+    ``clean`` is float32, (n_frames, height, width) or (n_frames, n_channels, height, width), in
+    units of the incident beam. ``drift_px`` (n_frames, 2) is the shift (dy, dx) that brings each frame
+    onto frame 0. ``parameters`` (JSON-able) are the arguments that make the same scene again.
+    """
+
+    clean: NDArray[np.float32]
+    drift_px: NDArray[np.float64]
+    pixel_size_angstrom: float
+    parameters: dict[str, Any]
+
+
+def check_settings(settings: Mapping[str, Any]) -> None:
+    """Raise LowdoseError for settings that no scene can have."""
+    height, width = settings["height"], settings["width"]
+    if settings["seed"] < 0:
+        raise LowdoseError(f"the seed is {settings['seed']}; it must be an integer >= 0")
+    if settings["n_frames"] < 1:
+        raise LowdoseError(f"the number of frames is {settings['n_frames']}; a movie needs at least 1")
+    if min(height, width) < SMALLEST_FRAME_PX:
+        least = f"{SMALLEST_FRAME_PX}x{SMALLEST_FRAME_PX}"
+        raise LowdoseError(f"the frame is {height}x{width} px; the smallest is {least}")
+    low, high = PIXEL_SIZES_ANGSTROM
+    if not low <= settings["pixel_size_angstrom"] <= high:
+        given = settings["pixel_size_angstrom"]
+        raise LowdoseError(f"the pixel size is {given} A; atoms need {low} to {high} A")
+    if not 0 <= settings["drift_px_per_frame"] < np.inf:
+        given = settings["drift_px_per_frame"]
+        raise LowdoseError(f"the drift is {given} px per frame; expected a number >= 0")
+    for name in ("change_rate", "hop_rate"):
+        if not 0 <= settings.get(name, 0) <= 1:
+            raise LowdoseError(f"{name} is {settings[name]}; expected a probability from 0 to 1")

@@ -1,0 +1,53 @@
+"""Slow, obvious versions of what the product computes quickly."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def low_pass(frame, cutoff):
+    """Keep |frequency| <= cutoff by a full complex FFT in double precision."""
+    height, width = frame.shape
+    y = np.fft.fftfreq(height)[:, None]
+    x = np.fft.fftfreq(width)[None, :]
+    # The rim is decided in float32 everywhere in the product.
+    inside = np.float32(y) ** 2 + np.float32(x) ** 2 <= np.float32(cutoff) ** 2
+    return np.fft.ifft2(np.fft.fft2(frame.astype(np.float64)) * inside).real
+
+
+def blind_spot(frames, branches, branch_weights):
+    """WCVD and WCID pixel by pixel: frames (n_taps, height, width) -> (height, width), double precision.
+
+    branches: (kernel (n_features, n_taps, K, K), mixing (n_mixing, n_features, n_features), head (n_features,)).
+    """
+    n_taps, height, width = frames.shape
+    out = np.zeros((height, width))
+    for y in range(height):
+        for x in range(width):
+            for (kernel, mixing, head), share in zip(branches, branch_weights, strict=True):
+                size = kernel.shape[-1]
+                features = np.zeros(len(kernel))
+                for tap in range(n_taps):
+                    for i in range(size):
+                        for j in range(size):
+                            value = frames[tap, (y + i - size // 2) % height, (x + j - size // 2) % width]
+                            features += kernel[:, tap, i, j] * value
+                for layer in mixing:
+                    features = layer @ features
+                    features = np.where(features > 0, features, 0.1 * features)
+                out[y, x] += share * max(0.0, head @ features)
+    return out
+
+
+def window(stack, index, taps):
+    """Frames around `index`; before the first and after the last frame the sequence is mirrored."""
+    last = len(stack) - 1
+    chosen = []
+    for tap in taps:
+        t = index + tap
+        if t < 0:
+            t = -t
+        if t > last:
+            t = last - (t - last)
+        chosen.append(stack[t])
+    return np.stack(chosen)

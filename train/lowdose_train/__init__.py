@@ -1,0 +1,1 @@
+"""PyTorch networks, losses, data and the training loop."""

@@ -1,0 +1,88 @@
+"""Trains the weight sets of the bundled models: `python -m lowdose_train.bundled wcvd -o runs/wcvd`.
+
+Each set learns from movies of one condition: platinum particles on a crystalline support at one scale, dose and
+detector mode. At run time the noisy frames choose among the sets (cpp/src/choice.hpp).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+from numpy.typing import NDArray
+
+from lowdose.simulate import counting, hrtem_movie, linear_integration
+from lowdose_train.loop import train
+from lowdose_train.settings import METHODS, Method, Settings
+
+N_MOVIES = 8
+N_FRAMES = 16
+SIDE_PX = 256
+FIRST_SEED = 1000
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What one weight set is trained on; `detector` is "counting" or "linear"."""
+
+    name: str
+    pixel_size_angstrom: float
+    dose_per_pixel: float
+    detector: str = "counting"
+
+
+CONDITIONS = (
+    Condition("fine-0.3", 0.07, 0.3),
+    Condition("fine-2", 0.07, 2.0),
+    Condition("fine-20-linear", 0.07, 20.0, "linear"),
+    Condition("middle-0.5", 0.12, 0.5),
+    Condition("middle-4", 0.12, 4.0),
+    Condition("coarse-0.3", 0.2, 0.3),
+    Condition("coarse-1", 0.2, 1.0),
+    Condition("coarse-4", 0.2, 4.0),
+    Condition("coarse-20-linear", 0.2, 20.0, "linear"),
+)
+
+
+def movies(condition: Condition) -> dict[str, NDArray[Any]]:
+    """Noisy movies (n_frames, height, width) of a condition, named after what makes them again."""
+    stacks = {}
+    for seed in range(FIRST_SEED, FIRST_SEED + N_MOVIES):
+        scene = hrtem_movie(
+            seed,
+            n_frames=N_FRAMES,
+            height=SIDE_PX,
+            width=SIDE_PX,
+            pixel_size_angstrom=condition.pixel_size_angstrom,
+        )
+        detector = {"counting": counting, "linear": linear_integration}[condition.detector]
+        recorded = detector(scene.clean, np.random.default_rng(seed), dose_per_pixel=condition.dose_per_pixel)
+        name = (
+            f"hrtem Pt, seed {seed}, {condition.pixel_size_angstrom} A/px, "
+            f"{condition.dose_per_pixel} e/px, {condition.detector}"
+        )
+        stacks[name] = recorded
+    return stacks
+
+
+@click.command()
+@click.argument("method", type=click.Choice(METHODS))
+@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="Folder for one run per set.")
+@click.option("--budget", default=150.0, show_default=True, help="Seconds of training per set.")
+@click.option("--threads", default=None, type=int, help="CPU threads of PyTorch.")
+def main(method: Method, out: Path, budget: float, threads: int | None) -> None:
+    """Train every weight set of METHOD; sets that are there already are kept."""
+    for condition in CONDITIONS:
+        run_dir = out / condition.name
+        if (run_dir / "best.pt").exists():
+            continue
+        settings = Settings(method=method, budget_s=budget, threads=threads)
+        result = train(settings, movies(condition), run_dir, show_progress=True, say=click.echo)
+        click.echo(f"{condition.name}: {result.metrics}")
+
+
+if __name__ == "__main__":
+    main()

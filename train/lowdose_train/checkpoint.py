@@ -1,0 +1,66 @@
+"""Checkpoints: one file that holds the weights and everything that says where they come from."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lowdose import __version__
+from lowdose.errors import LowdoseError
+from lowdose_train.blind_spot import METHOD_TAPS, BlindSpotNetwork
+
+FORMAT_VERSION = 1
+
+
+def save(contents: dict[str, Any], path: Path) -> None:
+    """Write a checkpoint of plain values and tensors; `path` never holds half a file."""
+    unfinished = path.with_name(path.name + ".unfinished")
+    torch.save({"format_version": FORMAT_VERSION, **contents}, unfinished)
+    os.replace(unfinished, path)
+
+
+def read(path: Path) -> dict[str, Any]:
+    """What `save` wrote. Raises LowdoseError for a missing, foreign or newer file."""
+    try:
+        contents = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch.load raises many kinds for a file that is no checkpoint
+        raise LowdoseError(f"cannot read the checkpoint {path}: {error}") from error
+    version = contents.get("format_version") if isinstance(contents, dict) else None
+    if version is None:
+        raise LowdoseError(f"{path} is no lowdose checkpoint; expected best.pt from 'lowdose train'")
+    if version > FORMAT_VERSION:
+        raise LowdoseError(
+            f"{path} has checkpoint format {version}, this lowdose reads up to {FORMAT_VERSION}; update lowdose"
+        )
+    return contents
+
+
+def load_checkpoint(path: str | os.PathLike[str]) -> tuple[BlindSpotNetwork, dict[str, Any]]:
+    """Network on the CPU, ready to run, and the rest of the file.
+
+    The second value has method, settings, metrics, seed, commit and data, as `best.pt` records them.
+    Raises LowdoseError for a file that is no checkpoint of a known method.
+    """
+    contents = read(Path(path))
+    if contents.get("method") not in METHOD_TAPS or "state_dict" not in contents:
+        raise LowdoseError(f"{path} holds no network of a known method ({', '.join(METHOD_TAPS)})")
+    network = BlindSpotNetwork(METHOD_TAPS[contents["method"]])
+    try:
+        network.load_state_dict(contents.pop("state_dict"))
+    except RuntimeError as error:
+        raise LowdoseError(f"the weights in {path} do not fit the network: {error}") from error
+    return network.eval(), contents
+
+
+def source_commit() -> str:
+    """Version of lowdose, and the commit it runs from where that is a git checkout."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        commit = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return __version__
+    return f"{__version__} {commit}"

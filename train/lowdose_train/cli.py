@@ -1,0 +1,69 @@
+"""`lowdose train`: parse, read the stacks, train, print."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from lowdose.errors import LowdoseError
+from lowdose_train.data import find_files, read_stack
+from lowdose_train.loop import train as train_network
+from lowdose_train.settings import METHODS, Settings, read_settings
+
+
+@click.command()
+@click.argument("method", type=click.Choice(METHODS))
+@click.argument("data", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("-o", "run_dir", required=True, metavar="DIR", type=click.Path(path_type=Path), help="Run folder.")
+@click.option("--channel", type=int, help="Channel to train on, counted from 0, where there are several.")
+@click.option("--settings", "settings_file", type=click.Path(path_type=Path), help="JSON file of settings.")
+@click.option("--epochs", type=int, help="Length of the run (default 300).")
+@click.option("--budget", "budget_s", type=float, metavar="SECONDS", help="Length in seconds instead of epochs.")
+@click.option("--learning-rate", type=float, help="Adam's rate at the start.")
+@click.option("--batch-size", type=int, help="Crops per step.")
+@click.option("--crop", "crop_px", type=int, help="Side of a crop in pixels.")
+@click.option("--seed", type=int, help="Seed of weights and crops (default 0).")
+@click.option("--device", metavar="cpu|cuda[:N]", help="Where to train (default cpu).")
+@click.option("--threads", type=int, help="CPU threads.")
+@click.option("--from", "start_from", type=click.Path(path_type=Path), help="Checkpoint to fine-tune.")
+@click.option("--resume", is_flag=True, help="Go on with the interrupted run in DIR.")
+def train(
+    method: str,
+    data: tuple[Path, ...],
+    run_dir: Path,
+    channel: int | None,
+    settings_file: Path | None,
+    start_from: Path | None,
+    resume: bool,
+    **flags: Any,
+) -> None:
+    """Train METHOD on noisy stacks: no clean images are needed.
+
+    DATA are files or folders of files. The weights with the lowest loss on held-out frames are written to
+    DIR/best.pt, for `lowdose export`.
+    """
+    if resume and (settings_file or start_from):
+        raise LowdoseError("--resume takes settings and weights from the run folder; leave out --settings and --from")
+    source = run_dir / "settings.json" if resume else settings_file
+    values = read_settings(source) if source else {}
+    values |= {"method": method} | {name: value for name, value in flags.items() if value is not None}
+    settings = Settings.from_mapping(values)
+    files = find_files(data)
+    stacks = {str(file): read_stack(file, channel, settings.max_stack_mb) for file in files}
+    try:
+        result = train_network(
+            settings, stacks, run_dir, start_from=start_from, resume=resume, show_progress=True, say=_say
+        )
+    except KeyboardInterrupt:
+        _say(f"Stopped. To go on: lowdose train {method} ... -o {run_dir} --resume")
+        click.get_current_context().exit(130)
+    for name, value in result.metrics.items():
+        click.echo(f"{name:<14}{value:.6g}" if isinstance(value, float) else f"{name:<14}{value}")
+    click.echo(f"{'stopped by':<14}{result.stopped_by}")
+    click.echo(f"{'checkpoint':<14}{run_dir / 'best.pt'}")
+
+
+def _say(message: str) -> None:
+    click.echo(message, err=True)

@@ -1,0 +1,266 @@
+"""The training loop, from noisy stacks to best.pt."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from lowdose.errors import LowdoseError
+from lowdose_train import checkpoint
+from lowdose_train.blind_spot import METHOD_TAPS, BlindSpotNetwork
+from lowdose_train.data import Array, Crops, TrainingStack, held_out_windows, hold_out, prepare_stack
+from lowdose_train.losses import blind_mse
+from lowdose_train.settings import MAY_CHANGE_ON_RESUME, Settings, read_settings
+
+LAST_RATE = 0.01
+"""Learning rate at the end of the run, as a share of the first."""
+MAX_REDRAWS = 10
+LAST_REDRAW = 0.5
+"""Progress after which a dead branch is left alone: a new one could no longer learn."""
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """The best network (on the CPU), its metrics, and what ended training: "epochs", "budget" or "patience"."""
+
+    network: BlindSpotNetwork
+    metrics: dict[str, Any]
+    stopped_by: str
+
+
+def train(
+    settings: Settings,
+    stacks: Mapping[str, Array],
+    run_dir: Path,
+    *,
+    start_from: Path | None = None,
+    resume: bool = False,
+    show_progress: bool = False,
+    say: Callable[[str], None] = lambda message: None,
+) -> TrainResult:
+    """Train on named noisy stacks (n_frames, height, width) and write the run to the folder `run_dir`.
+
+    Written there: settings.json; metrics.jsonl, a line per epoch; best.pt, the averaged weights with the
+    lowest held-out blind loss; last.pt, the state after the last whole epoch. An interrupted run (Ctrl-C
+    raises KeyboardInterrupt here) goes on from last.pt with `resume`, on the CPU bit for bit as if it had
+    never stopped, unless a budget in seconds rules the learning rate. `start_from` takes its first weights from another
+    run's best.pt. Raises LowdoseError for data, settings, files or a device that do not fit.
+    """
+    device = find_device(settings.device)
+    if settings.threads is not None:
+        torch.set_num_threads(settings.threads)
+    if not stacks:
+        raise LowdoseError("no stacks to train on; give one or more")
+    prepared = [prepare_stack(name, frames, settings) for name, frames in stacks.items()]
+    run = Run(settings, hold_out(prepared, settings.held_out), device, say)
+    last, best, log = run_dir / "last.pt", run_dir / "best.pt", run_dir / "metrics.jsonl"
+    if resume:
+        _check_same_settings(settings, run_dir / "settings.json")
+        run.restore(checkpoint.read(last))
+        lines = log.read_text(encoding="utf-8").splitlines(keepends=True)
+        log.write_text("".join(lines[: run.epoch]), encoding="utf-8")
+    else:
+        if last.exists():
+            raise LowdoseError(f"{run_dir} holds a run already; give --resume to go on, or another folder")
+        run.start(start_from)
+        run_dir.mkdir(parents=True, exist_ok=True)
+        text = json.dumps(settings.to_mapping(), indent=2) + "\n"
+        (run_dir / "settings.json").write_text(text, encoding="utf-8")
+        log.write_text("", encoding="utf-8")
+        checkpoint.save(run.state(), last)
+
+    with tqdm(total=100, disable=not show_progress, unit="%") as bar:
+        while run.stopped_by() is None:
+            metrics = run.train_epoch(after_step=lambda: bar.update(int(100 * run.progress()) - bar.n))
+            bar.set_postfix(loss=metrics["loss"], held_out=metrics["held_out"])
+            if metrics["epoch"] == run.best_metrics["epoch"]:
+                checkpoint.save(run.best_contents(), best)
+            with log.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(metrics) + "\n")
+            checkpoint.save(run.state(), last)
+    network, contents = checkpoint.load_checkpoint(best)
+    return TrainResult(network, contents["metrics"], run.stopped_by() or "")
+
+
+class Run:
+    """State of one training run, and what an epoch does to it."""
+
+    def __init__(
+        self, settings: Settings, stacks: list[TrainingStack], device: torch.device, say: Callable[[str], None]
+    ) -> None:
+        n_taps = METHOD_TAPS[settings.method]
+        self.settings, self.device, self.say = settings, device, say
+        self.data = [stack.describe() for stack in stacks]
+        self.network = BlindSpotNetwork(n_taps).to(device)
+        self.averaged = copy.deepcopy(self.network).requires_grad_(False)
+        self.optimiser = torch.optim.Adam(self.network.parameters(), lr=settings.learning_rate)
+        self.generator = torch.Generator().manual_seed(settings.seed)
+        self.crops = Crops(stacks, settings)
+        self.held_out = [window.to(device) for _, _, window in held_out_windows(stacks, n_taps)]
+        self.epoch = 0
+        self.step = 0
+        self.elapsed_s = 0.0
+        self.clock_s = time.monotonic()
+        self.best_metrics: dict[str, Any] = {"epoch": 0, "held_out": math.inf}
+        self.best_state: dict[str, torch.Tensor] = {}
+
+    def start(self, start_from: Path | None) -> None:
+        """Draw the first weights, or take them from a checkpoint, and see that no branch is dead."""
+        for branch in self.network.branches:
+            branch.redraw(self.generator)
+        if start_from is not None:
+            earlier, meta = checkpoint.load_checkpoint(start_from)
+            if meta["method"] != self.settings.method:
+                raise LowdoseError(f"{start_from} is a {meta['method']} network; expected {self.settings.method}")
+            self.network.load_state_dict(earlier.state_dict())
+        self.averaged.load_state_dict(self.network.state_dict())
+        self.revive_dead_branches()
+
+    def progress(self) -> float:
+        """Share of the run that is done, 0 to 1."""
+        if self.settings.budget_s is not None:
+            return min(1.0, self.seconds() / self.settings.budget_s)
+        return min(1.0, self.step / (self.settings.epochs * self.crops.steps_per_epoch))
+
+    def seconds(self) -> float:
+        """Training time so far, earlier parts of a resumed run included."""
+        return self.elapsed_s + time.monotonic() - self.clock_s
+
+    def stopped_by(self) -> str | None:
+        if self.progress() >= 1:
+            return "epochs" if self.settings.budget_s is None else "budget"
+        if self.epoch - self.best_metrics["epoch"] >= self.settings.patience_epochs:
+            return "patience"
+        return None
+
+    def train_epoch(self, after_step: Callable[[], None]) -> dict[str, Any]:
+        """As many steps as cover the training frames once, or until the budget is spent; then score."""
+        losses = []
+        for _ in range(self.crops.steps_per_epoch):
+            losses.append(self.train_step())
+            after_step()
+            if self.progress() >= 1:
+                break
+        self.epoch += 1
+        if self.progress() < LAST_REDRAW:
+            self.revive_dead_branches()
+        metrics = {
+            "epoch": self.epoch,
+            "step": self.step,
+            "seconds": round(self.seconds(), 3),
+            "learning_rate": self.optimiser.param_groups[0]["lr"],
+            "loss": sum(losses) / len(losses),
+            "held_out": self.held_out_loss(),
+        }
+        if not math.isfinite(metrics["held_out"]):
+            raise LowdoseError(
+                f"training diverged in epoch {self.epoch}; lower --learning-rate (now {self.settings.learning_rate:g})"
+            )
+        if metrics["held_out"] < self.best_metrics["held_out"]:
+            self.best_metrics = metrics
+            self.best_state = copy.deepcopy(self.averaged.state_dict())  # a copy: averaging goes on in place
+        return metrics
+
+    def train_step(self) -> float:
+        cosine = 0.5 * (1 + math.cos(math.pi * self.progress()))
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.settings.learning_rate * (LAST_RATE + (1 - LAST_RATE) * cosine)
+        frames = self.crops.batch(self.generator).to(self.device)
+        loss = blind_mse(self.network(frames), frames, self.crops.margin_px)
+        self.optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimiser.step()
+        self.step += 1
+        keep = min(self.settings.averaging, self.step / (self.step + 10))  # forget the first weights soon
+        with torch.no_grad():
+            for mean, now in zip(self.averaged.parameters(), self.network.parameters(), strict=True):
+                mean.lerp_(now, 1 - keep)
+        return loss.item()
+
+    @torch.no_grad()
+    def held_out_loss(self) -> float:
+        losses = [float(blind_mse(self.averaged(window), window)) for window in self.held_out]
+        return sum(losses) / len(losses)
+
+    @torch.no_grad()
+    def revive_dead_branches(self) -> None:
+        """Draw new weights for each branch whose last ReLU is zero everywhere on a batch; it never recovers."""
+        frames = self.crops.batch(self.generator).to(self.device)
+        for index, (branch, mean) in enumerate(zip(self.network.branches, self.averaged.branches, strict=True)):
+            for _ in range(MAX_REDRAWS):
+                if self.network.branch_outputs(frames)[index].any():
+                    break
+                self.say(f"epoch {self.epoch}: branch {index} was dead, drew new weights for it")
+                branch.redraw(self.generator)
+                mean.load_state_dict(branch.state_dict())
+                for parameter in branch.parameters():
+                    self.optimiser.state.pop(parameter, None)
+
+    def best_contents(self) -> dict[str, Any]:
+        return {
+            "method": self.settings.method,
+            "settings": self.settings.to_mapping(),
+            "state_dict": self.best_state,
+            "metrics": self.best_metrics,
+            "seed": self.settings.seed,
+            "commit": checkpoint.source_commit(),
+            "data": self.data,
+        }
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "network": self.network.state_dict(),
+            "averaged": self.averaged.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "generator": self.generator.get_state(),
+            "epoch": self.epoch,
+            "step": self.step,
+            "seconds": self.seconds(),
+            "best_metrics": self.best_metrics,
+            "best_state": self.best_state,
+            "data": self.data,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from what `state` gave. Raises LowdoseError when the data are not those of the run."""
+        if state.get("data") != self.data:
+            raise LowdoseError(
+                "the data are not those that the interrupted run was trained on; "
+                "give the same files to --resume, or start a new run with --from best.pt"
+            )
+        self.network.load_state_dict(state["network"])
+        self.averaged.load_state_dict(state["averaged"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.generator.set_state(state["generator"])
+        self.epoch, self.step, self.elapsed_s = state["epoch"], state["step"], state["seconds"]
+        self.best_metrics, self.best_state = state["best_metrics"], state["best_state"]
+        self.clock_s = time.monotonic()
+
+
+def find_device(name: str) -> torch.device:
+    """The device asked for, never another. Raises LowdoseError that names those there are."""
+    n_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    there = ["cpu", *(["cuda"] if n_gpus else []), *(f"cuda:{index}" for index in range(n_gpus))]
+    if name not in there:
+        raise LowdoseError(f"device {name} is not there; available: {', '.join(there)}")
+    return torch.device(name)
+
+
+def _check_same_settings(settings: Settings, path: Path) -> None:
+    saved = Settings.from_mapping(read_settings(path)).to_mapping()
+    now = settings.to_mapping()
+    changed = [name for name in now if now[name] != saved[name] and name not in MAY_CHANGE_ON_RESUME]
+    if changed:
+        raise LowdoseError(
+            f"a resumed run keeps its settings ({path.name}); these differ: "
+            + ", ".join(f"{name} {saved[name]} -> {now[name]}" for name in changed)
+        )

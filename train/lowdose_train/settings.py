@@ -1,0 +1,97 @@
+"""Everything that decides how a network is trained, in one record saved beside the checkpoint."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from lowdose.errors import LowdoseError
+
+Method = Literal["wcvd", "wcid"]
+METHODS: tuple[Method, ...] = ("wcvd", "wcid")
+MAY_CHANGE_ON_RESUME = ("device", "threads")
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """Settings of one training run. As published: the loss, Adam, flips and transposes, 300 epochs.
+
+    Ours: crops instead of whole frames, a cosine rate instead of steps on a plateau (it ends on time),
+    and averaged weights. An epoch is as many crops as cover the training frames once.
+    """
+
+    method: Method = "wcvd"
+    epochs: int = 300
+    """Length of the run when no budget is given."""
+    budget_s: float | None = None
+    """Wall-clock length of the run in seconds; the learning rate falls to fit it, `epochs` is not used."""
+    learning_rate: float = 3e-3
+    """Adam's rate at the start; it falls along a cosine to 1 % of this."""
+    batch_size: int = 4
+    crop_px: int | None = None
+    """Side of the square crops; None takes 128, or the shortest frame side if that is less."""
+    averaging: float = 0.99
+    """Decay per step of the running average of the weights, which is what is scored and kept."""
+    held_out: float = 0.1
+    """Share of each stack's frames that are never a training target (at least one, at most four)."""
+    patience_epochs: int = 100
+    """Stop after this many epochs without a better held-out loss."""
+    max_stack_mb: float = 2000.0
+    """Of a larger stack only as many frames as fit, taken from its start, are read."""
+    seed: int = 0
+    device: str = "cpu"
+    """"cpu", "cuda" or "cuda:N"."""
+    threads: int | None = None
+    """CPU threads of PyTorch; None leaves its choice."""
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            _check_type(field.name, str(field.type), getattr(self, field.name))
+        if self.method not in METHODS:
+            raise LowdoseError(f"setting method is {self.method!r}; expected one of {', '.join(METHODS)}")
+        for name in ("epochs", "budget_s", "learning_rate", "batch_size", "crop_px", "patience_epochs", "threads"):
+            value = getattr(self, name)
+            if value is not None and not (value > 0 and math.isfinite(value)):
+                raise LowdoseError(f"setting {name} is {value}; expected a number above 0")
+        for name in ("averaging", "held_out"):
+            if not 0 <= getattr(self, name) < 1:
+                raise LowdoseError(f"setting {name} is {getattr(self, name)}; expected 0 or more and less than 1")
+
+    @staticmethod
+    def from_mapping(values: Mapping[str, Any]) -> Settings:
+        """Settings from names and values. Raises LowdoseError for an unknown name or a bad value."""
+        known = [field.name for field in dataclasses.fields(Settings)]
+        unknown = sorted(set(values) - set(known))
+        if unknown:
+            raise LowdoseError(f"unknown settings: {', '.join(unknown)}; known are {', '.join(known)}")
+        return Settings(**values)
+
+    def to_mapping(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """Names and values from a JSON file. Raises LowdoseError unless it holds one JSON object."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise LowdoseError(f"cannot read settings from {path}: {error}") from error
+    if not isinstance(values, dict):
+        raise LowdoseError(f"{path} holds {type(values).__name__}; expected one JSON object of settings")
+    return values
+
+
+def _check_type(name: str, expected: str, value: object) -> None:
+    if value is None and expected.endswith("| None"):
+        return
+    kinds: tuple[type, ...] = (str,)
+    if expected.startswith("float"):
+        kinds = (int, float)
+    elif expected.startswith("int"):
+        kinds = (int,)
+    if not isinstance(value, kinds) or isinstance(value, bool):
+        raise LowdoseError(f"setting {name} is {value!r}; expected {expected}")
