@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from command_line import CommandLine
 from model_files import make_model_file
 
 
@@ -22,3 +23,9 @@ def model_files(tmp_path_factory):
     """Model files with two sets of random weights each, by method."""
     folder = tmp_path_factory.mktemp("models")
     return {method: make_model_file(folder, method) for method in ("wcvd", "wcid")}
+
+
+@pytest.fixture
+def lowdose(monkeypatch, capsys):
+    """The command line: lowdose("denoise", path, ...) gives its exit code and output."""
+    return CommandLine(monkeypatch, capsys)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import DTypeLike
 
-N_WINDOWS = 4
+N_WINDOWS = 3
 
 # Rounding to integers adds an error of 1/sqrt(12); it may cost this share of the denoised signal's
 # standard deviation before the output becomes float32.

@@ -14,19 +14,16 @@ A shift is undone in two parts, so that a denoiser in between sees counts with u
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from lowdose._frames import Frame, Frames, each_frame
 from lowdose._registration import Floats, Mean, Region, Registration
 from lowdose.errors import LowdoseError
-
-Frame = npt.NDArray[Any]
-Frames = Iterable[Frame] | Callable[[], Iterable[Frame]]
 
 REFINEMENTS = 2  # passes after tracking; a third changes shifts by much less than the noise does
 # Frames of pure noise find accidental peaks in each other's mean: heights up to 12, leads mostly below 2.
@@ -83,7 +80,7 @@ def estimate_drift(
     ):
         if not (np.isfinite(value) and value >= least):
             raise LowdoseError(f"{name} is {value}; it must be at least {least}.")
-    height, width = next(_checked(frames)).shape
+    height, width = next(each_frame(frames, "drift")).shape
     registration = Registration(height, width, smoothing_px, upsampling, region)
     drift, mean = _track(frames, registration, search_px)
     if len(drift.shifts_px) > 1:
@@ -100,7 +97,7 @@ def _track(frames: Frames, registration: Registration, search_px: float) -> tupl
     mean = Mean(registration)
     smoothing = registration.smoothing**2  # once for the frame, once for the reference
     last = np.zeros(2)
-    for frame in _checked(frames):
+    for frame in each_frame(frames, "drift"):
         own = registration.aligned(frame, last)
         found = registration.match(np.multiply(mean.total, smoothing), own, np.abs(own) ** 2, search_px)
         # A blanked or spoilt frame stands out by its low peak; it must not lead the next ones astray.
@@ -123,7 +120,7 @@ def _refine(
     quality = np.zeros(len(shifts))
     unsure = np.ones(len(shifts), bool)
     renewed = Mean(registration)
-    for index, frame in enumerate(_checked(frames)):
+    for index, frame in enumerate(each_frame(frames, "drift")):
         own = registration.aligned(frame, shifts[index])
         if before.unsure[index]:
             others, reach_px = mean.total, min(NEAR_PX, search_px)
@@ -143,29 +140,6 @@ def _refine(
     for axis in range(2):
         shifts[:, axis] = np.interp(time, time[~unsure], shifts[~unsure, axis])
     return Drift(shifts, quality, unsure), renewed
-
-
-def _checked(frames: Frames) -> Iterator[Frame]:
-    """A fresh pass over the frames, each checked against the first."""
-    iterable = frames() if callable(frames) else frames
-    if iter(iterable) is frames:
-        raise LowdoseError(
-            "Drift reads the frames several times, but was given an iterator that can be used only once; "
-            "give a stack, a list or a function that returns a new iterator."
-        )
-    shape: tuple[int, ...] | None = None
-    for index, frame in enumerate(iterable):
-        values = np.asarray(frame)
-        shape = values.shape if shape is None else shape
-        if values.ndim != 2 or values.size == 0 or values.shape != shape:
-            raise LowdoseError(
-                f"Frame {index} has shape {values.shape}; all must be (height, width), of one shape."
-            )
-        if values.dtype.kind not in "buif" or not np.isfinite(values).all():
-            raise LowdoseError(f"Frame {index} ({values.dtype}) must hold finite real numbers only.")
-        yield values
-    if shape is None:
-        raise LowdoseError("Drift needs at least one frame, but the movie is empty.")
 
 
 def shift_whole(frame: Frame, shift_px: npt.ArrayLike) -> Frame:

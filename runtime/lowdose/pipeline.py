@@ -35,7 +35,7 @@ class Job:
     dtype: str = "auto"
     axes: str | None = None
     channel: int | None = None
-    frames: slice = slice(None)
+    frames: slice = field(default_factory=lambda: slice(None))
     drift: bool = False
     tile: int = 0
     max_bytes: float = DEFAULT_MAX_BYTES
@@ -113,6 +113,7 @@ def denoise_file(
             "width": reader.width,
             "dtype_in": reader.dtype.name,
             "dtype_out": dtype.name,
+            "dtype_rule": job.dtype,
             "model": model.name,
             "model_sha256": model.sha256,
             "lowdose": lowdose.__version__,

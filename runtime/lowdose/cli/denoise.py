@@ -122,7 +122,7 @@ def print_report(report: dict[str, Any]) -> None:
     latency = report["latency"]["total"]
     click.echo(f"{report['input']} -> {report['output']}")
     click.echo(f"  {report['n_frames']} frames of {report['height']}x{report['width']}, {report['dtype_in']} -> {report['dtype_out']}")
-    if report["dtype_out"] != report["dtype_in"]:
+    if report["dtype_rule"] == "auto" and report["dtype_out"] != report["dtype_in"]:
         click.echo(f"  written as {report['dtype_out']}: rounding to {report['dtype_in']} would cost more than 1 % of the signal (--dtype same keeps it)")
     click.echo(
         f"  weights {report['weight_set']}, low-pass {'none' if cutoff is None else f'{cutoff:.3f} cycles/pixel'}, "

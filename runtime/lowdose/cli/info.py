@@ -17,10 +17,13 @@ from lowdose.model import load
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def info(file: str, as_json: bool) -> None:
     """What an image file or a model file holds."""
-    facts = model_facts(file) if Path(file).suffix == ".onnx" else stack_facts(file)
+    is_model = Path(file).suffix == ".onnx"
+    facts = model_facts(file) if is_model else stack_facts(file)
     if as_json:
         click.echo(json.dumps(facts, indent=2))
         return
+    if is_model:  # the record of the training is for --json
+        facts["weight_sets"] = [entry["name"] for entry in facts["weight_sets"]]
     for name, value in facts.items():
         if value is not None:
             click.echo(f"{name:20} {json.dumps(value) if isinstance(value, dict | list) else value}")

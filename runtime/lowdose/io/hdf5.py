@@ -10,6 +10,7 @@ import h5py
 import numpy as np
 
 from lowdose.errors import LowdoseError
+from lowdose.io.calibration import Calibration
 from lowdose.io.hdf5_axes import describe_dataset
 from lowdose.io.layout import choose_layout
 from lowdose.io.reader import ArrayReader, check_real
@@ -31,14 +32,10 @@ def open_hdf5(path: Path, axes: str | None, dataset: str | None) -> ArrayReader:
         if not isinstance(found, h5py.Dataset):
             raise LowdoseError(f"{path}: no dataset {name!r}; it holds {_listing(_candidates(file))}.")
         check_real(f"{path}::{name}", found.dtype)
-        if found.ndim < 2:
-            raise LowdoseError(
-                f"{path}::{name}: shape {found.shape} is not an image; expected two axes or more."
-            )
         file_axes, calibration = describe_dataset(found)
         layout = choose_layout(str(path), found.shape, file_axes, axes)
         if axes is not None and axes.upper() != file_axes:
-            calibration = type(calibration)()  # it belongs to the axes that the caller has overruled
+            calibration = Calibration()  # it belongs to the axes that the caller has overruled
         return ArrayReader(path, found, layout, calibration, owner=file)
     except BaseException:
         file.close()

@@ -90,6 +90,8 @@ def choose_layout(where: str, shape: tuple[int, ...], file_axes: str | None, ove
     Raises LowdoseError when the caller's axes do not fit `shape`, when nothing tells the axes of
     more than three dimensions, and when the stack holds no pixel.
     """
+    if len(shape) < 2:
+        raise LowdoseError(f"{where}: shape {shape} is not an image; expected two dimensions or more.")
     if override is not None:
         axes = override.strip().upper()
         if (

@@ -17,6 +17,10 @@ from lowdose.io.writer import Provenance, StackSpec, StackWriter
 
 _PACKED = (".gz", ".bz2")
 
+WRITABLE_SUFFIXES = (*tiff.SUFFIXES, *mrc.SUFFIXES, ".npy", *(s for s in hdf5.SUFFIXES if s != ".hspy"))
+READABLE_SUFFIXES = (*WRITABLE_SUFFIXES, ".npz", ".hspy", *dm.SUFFIXES)
+"""What the base install and [dm] read; any other suffix is left to the extra [formats]."""
+
 
 def open_stack(path: str | Path, *, axes: str | None = None, dataset: str | None = None) -> StackReader:
     """Open a stack for reading frame by frame.

@@ -130,8 +130,8 @@ def ceria_support(
     """CeO2 below y = 0 with a stepped (111) surface: the cerium and the oxygen columns within ``reach``.
 
     Oxygen sits in the tetrahedral sites of the cerium lattice: columns at a quarter of the lattice
-    constant above and below each cerium column. Lower terraces begin near the ends of the
-    particle, whose columns have the x positions ``footprint``.
+    constant above and below each cerium column, half a period along the beam. Lower terraces begin near
+    the ends of the particle, whose columns have the x positions ``footprint``.
     """
     turn = downwards(FLOORS[0], bool(rng.integers(2)))
     lattice, layer = CERIA_LATTICE_ANGSTROM, CERIA_LATTICE_ANGSTROM / np.sqrt(3)
@@ -141,17 +141,18 @@ def ceria_support(
     quarter = np.array([lattice / 4, 0.0]) @ turn.T
     cerium, first = lattice_110(lattice, reach + lattice, turn)
     columns = []
+    period = lattice / np.sqrt(2)
+    oxygen = np.concatenate([cerium + quarter, cerium - quarter])
     for element, yx, start in (
         ("Ce", cerium + shift, first),
-        ("O", np.concatenate([cerium + shift + quarter, cerium + shift - quarter]), np.tile(first, 2)),
+        ("O", oxygen + shift, np.tile(first, 2) + period / 2),
     ):
         terrace = layer * (drop[0] * (yx[:, 1] < left) + drop[1] * (yx[:, 1] > right))
         keep = (yx[:, 0] >= terrace) & (np.hypot(*yx.T) <= reach)
         yx, start, below = yx[keep], start[keep], (yx[:, 0] - terrace)[keep]
         # A crystal edge is thinner than the bulk behind it.
         local = thickness * np.minimum(1.0, 0.6 + below / 40.0)
-        period = lattice / np.sqrt(2)
-        n_places = int(thickness / period) + 2
+        n_places = int(thickness / period) + 3
         depth = start[:, None] + period * (np.arange(n_places) - n_places // 2)
         filled = np.abs(depth) <= local[:, None] / 2
         depth = np.take_along_axis(depth, np.argsort(~filled, axis=1, kind="stable"), axis=1)

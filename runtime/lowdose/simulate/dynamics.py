@@ -46,6 +46,7 @@ def occupancy_path(
             taken[site] -= n_moved
             if fate == "hop":
                 distance = np.linalg.norm(columns.yx[surface] - columns.yx[site], axis=1)
+                # The column itself is among the goals, so there always is one.
                 goal = rng.choice(surface[(distance <= hop_angstrom) & (taken[surface] < limit)])
                 taken[goal] = min(limit, taken[goal] + n_moved)
         path[frame] = taken

@@ -12,7 +12,7 @@ from lowdose.errors import LowdoseError
 from lowdose.simulate.crystal import FCC_METALS
 from lowdose.simulate.dynamics import drift_path, occupancy_path
 from lowdose.simulate.grid import Grid, grid_around
-from lowdose.simulate.scene import Scene, check_settings
+from lowdose.simulate.scene import Scene, checked
 from lowdose.simulate.specimen import SLICE_ANGSTROM, Slices, particle_on_support
 from lowdose.simulate.wave import lens_transfer, wavelength_angstrom
 
@@ -54,8 +54,7 @@ def hrtem_movie(
     Returns a Scene whose ``clean`` is (n_frames, height, width) float32 with mean 1.
     Raises LowdoseError for an unknown element or settings out of range.
     """
-    settings: dict[str, Any] = dict(locals())
-    check_settings(settings)
+    settings = checked(locals())
     if element not in FCC_METALS:
         raise LowdoseError(f"there is no fcc metal '{element}' here; known: {', '.join(FCC_METALS)}")
     rng = np.random.default_rng([seed, 1])

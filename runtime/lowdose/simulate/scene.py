@@ -30,8 +30,14 @@ class Scene:
     parameters: dict[str, Any]
 
 
-def check_settings(settings: Mapping[str, Any]) -> None:
-    """Raise LowdoseError for settings that no scene can have."""
+def plain(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments with NumPy scalars as Python numbers, so that they fit into JSON."""
+    return {name: v.item() if isinstance(v, np.generic) else v for name, v in arguments.items()}
+
+
+def checked(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The plain arguments of a scene. Raises LowdoseError for values that no scene can have."""
+    settings = plain(arguments)
     height, width = settings["height"], settings["width"]
     if settings["seed"] < 0:
         raise LowdoseError(f"the seed is {settings['seed']}; it must be an integer >= 0")
@@ -50,3 +56,4 @@ def check_settings(settings: Mapping[str, Any]) -> None:
     for name in ("change_rate", "hop_rate"):
         if not 0 <= settings.get(name, 0) <= 1:
             raise LowdoseError(f"{name} is {settings[name]}; expected a probability from 0 to 1")
+    return settings

@@ -81,7 +81,8 @@ class Slices:
         self._atom = (unit * scattering_factor(g, self._particle.element)).astype(np.float32)
         if specimen.film_angstrom > 0:
             film = carbon_film(rng, grid.shape, g, grid.coarse_angstrom, specimen.film_angstrom)
-            self.spectra = np.concatenate([self.spectra, [unit * scattering_factor(g, "C") * film]])
+            film *= (unit * scattering_factor(g, "C")).astype(np.float32)
+            self.spectra = np.concatenate([self.spectra, film[None]])
 
     def set_occupancy(self, taken: NDArray[np.int64]) -> None:
         """Let each column of the particle hold ``taken`` (n_columns,) atoms."""

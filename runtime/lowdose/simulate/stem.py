@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from lowdose.errors import LowdoseError
@@ -12,7 +10,7 @@ from lowdose.simulate.crystal import FCC_METALS
 from lowdose.simulate.dynamics import drift_path
 from lowdose.simulate.grid import grid_around
 from lowdose.simulate.probe import BF_SHARE, Aberrations, Probe
-from lowdose.simulate.scene import Scene, check_settings
+from lowdose.simulate.scene import Scene, checked
 from lowdose.simulate.wave import structure_factor
 
 # The aperture passes nothing beyond 1.53 / angstrom.
@@ -50,8 +48,7 @@ def stem_movie(
     mrad) and 1 BF (0-19 mrad), in fractions of the incident beam.
     Raises LowdoseError for an unknown element or settings out of range.
     """
-    settings: dict[str, Any] = dict(locals())
-    check_settings(settings)
+    settings = checked(locals())
     if element not in FCC_METALS:
         raise LowdoseError(f"there is no adatom '{element}' here; known: {', '.join(FCC_METALS)}")
     if not 1 <= n_layers <= MOST_LAYERS:

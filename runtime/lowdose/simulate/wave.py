@@ -7,6 +7,8 @@ Microscopy, 2nd ed. (2010), chapters 2, 3 and 5.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -53,7 +55,7 @@ def scattering_factor(g: Floats, element: str) -> Floats:
     return factor
 
 
-def structure_factor(fy: Floats, fx: Floats, yx: Floats, weight: Floats) -> Waves:
+def structure_factor(fy: Floats, fx: Floats, yx: Floats, weight: NDArray[Any]) -> Waves:
     """Sum of weight * exp(-2 pi i (fy y + fx x)) over the points ``yx`` (n, 2): (len(fy), len(fx)).
 
     The points may lie anywhere between the pixels: nothing is interpolated.
