@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import references
-
 from lowdose import NO_LOW_PASS, Settings, load
 from lowdose.auto import mirrored, output_dtype, spread_windows
 
@@ -64,13 +63,16 @@ def test_the_offset_follows_a_pedestal(model_files):
     """A signal on a high pedestal comes back on it, as if the pedestal were not there."""
     model = load(model_files["wcid"], device="cpu")
     counted = np.random.default_rng(2).poisson(20 + 10 * np.sin(np.arange(48) / 4), (48, 48))
-    plain, raised = model.denoise(counted.astype(np.uint16)), model.denoise((counted + 30000).astype(np.uint16))
+    plain, raised = (
+        model.denoise(counted.astype(np.uint16)),
+        model.denoise((counted + 30000).astype(np.uint16)),
+    )
     np.testing.assert_allclose(raised - 30000, plain, atol=0.01 * np.ptp(plain))
 
 
 def test_a_stream_chooses_when_its_first_result_is_due(model_files):
     model = load(model_files["wcvd"], device="cpu")
-    noisy, truth = wave_movie(3)
+    noisy, _ = wave_movie(3)
     stream = model.stream(96, 96, np.uint8)
     assert stream.push(noisy[0]) is None
     assert stream.settings == Settings()

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import references
-
 from lowdose import LowdoseError, _core
 
 SHAPES = [(1, 1), (1, 9), (7, 1), (2, 2), (5, 3), (17, 13), (31, 64), (97, 101), (96, 128), (60, 210)]

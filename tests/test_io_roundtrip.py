@@ -39,9 +39,7 @@ def make(shape: tuple[int, ...], dtype: str) -> np.ndarray:
 
 
 def write(path: Path, axes: str, array: np.ndarray, **known: Any) -> None:
-    with create_stack(
-        path, axes=axes, shape=array.shape, dtype=array.dtype, provenance=PROVENANCE, **known
-    ) as writer:
+    with create_stack(path, axes=axes, shape=array.shape, dtype=array.dtype, provenance=PROVENANCE, **known) as writer:
         n_channels = array.shape[axes.index("C")] if "C" in axes else 1
         for frame in array.reshape(-1, n_channels, *array.shape[-2:]):
             writer.write(frame)
@@ -66,9 +64,7 @@ def test_axes_shape_and_values(tmp_path: Path, name: str, axes: str, shape: tupl
 
 @pytest.mark.parametrize("dialect", ["imagej", "ome"])
 @pytest.mark.parametrize(("axes", "shape"), SHAPES)
-def test_tiff_dialects_drop_only_axes_of_one(
-    tmp_path: Path, dialect: str, axes: str, shape: tuple[int, ...]
-) -> None:
+def test_tiff_dialects_drop_only_axes_of_one(tmp_path: Path, dialect: str, axes: str, shape: tuple[int, ...]) -> None:
     array = make(shape, "float32")
     write(tmp_path / "a.tif", axes, array, dialect=dialect)
     left = [(axis, size) for axis, size in zip(axes, shape, strict=True) if size > 1 or axis in "YX"]
@@ -104,9 +100,7 @@ def test_dtypes(tmp_path: Path, name: str, dtype: str) -> None:
         ("uint16", "plain", "plain"),
     ],
 )
-def test_tiff_dialect_follows_what_it_can_hold(
-    tmp_path: Path, dtype: str, asked: str | None, given: str
-) -> None:
+def test_tiff_dialect_follows_what_it_can_hold(tmp_path: Path, dtype: str, asked: str | None, given: str) -> None:
     write(tmp_path / "a.tif", "TYX", make((2, 5, 7), dtype), dialect=asked)
     with open_stack(tmp_path / "a.tif") as reader:
         assert reader.dialect == given

@@ -95,9 +95,7 @@ def test_imagej_axes(tmp_path: Path, axes: str, size: int) -> None:
 def test_imagej_without_frames_or_slices_is_time(tmp_path: Path) -> None:
     array = make((6, 7, 5))
     with tifffile.TiffWriter(tmp_path / "a.tif") as tif:
-        tif.write(
-            array, description="ImageJ=1.53t\nimages=6\nunit=nm\n", metadata=None, photometric="minisblack"
-        )
+        tif.write(array, description="ImageJ=1.53t\nimages=6\nunit=nm\n", metadata=None, photometric="minisblack")
     with open_stack(tmp_path / "a.tif") as reader:
         assert reader.axes == "TYX"
         np.testing.assert_array_equal(stack_of(reader)[:, 0], array)
@@ -207,9 +205,7 @@ def test_what_is_read_after_a_small_cut_is_whole(tmp_path: Path, dialect: str, l
     """The very end may be something that nobody needs; then nothing at all is missing."""
     path = tmp_path / "a.tif"
     array = np.random.default_rng(0).integers(0, 2**16, (6, 9, 7)).astype(np.uint16)
-    with create_stack(
-        path, axes="TYX", shape=array.shape, dtype=array.dtype, provenance={}, dialect=dialect
-    ) as writer:
+    with create_stack(path, axes="TYX", shape=array.shape, dtype=array.dtype, provenance={}, dialect=dialect) as writer:
         for frame in array:
             writer.write(frame[np.newaxis])
     path.write_bytes(path.read_bytes()[:-lost_bytes])
@@ -266,9 +262,7 @@ def test_lzw_says_what_to_install(tmp_path: Path) -> None:
         open_stack(path)
 
 
-@pytest.mark.parametrize(
-    "content", [b"no TIFF, only text\n" * 9, b"II*\0", b"II*\0\0\0\0\0", b"II", b"MM\0*\0\0\1\0"]
-)
+@pytest.mark.parametrize("content", [b"no TIFF, only text\n" * 9, b"II*\0", b"II*\0\0\0\0\0", b"II", b"MM\0*\0\0\1\0"])
 def test_not_tiff(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.tif").write_bytes(content)
     with pytest.raises(LowdoseError, match="TIFF"):

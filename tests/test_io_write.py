@@ -122,9 +122,7 @@ def test_places_that_cannot_be_written(tmp_path: Path, name: str, monkeypatch: p
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_disk_too_small_is_noticed_first(
-    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_disk_too_small_is_noticed_first(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(1000, 900, 100))
     with pytest.raises(LowdoseError, match="210 bytes"), create(tmp_path / name):

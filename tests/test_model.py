@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 import references
-from model_files import random_network, weights_of
-
 from lowdose import NO_LOW_PASS, LowdoseError, Settings, load
+from model_files import random_network, weights_of
 
 # float32 sums of some 400 products against double precision; the share is of the output's range.
 TOLERANCE = 1e-5
@@ -150,11 +149,11 @@ def test_a_frame_that_is_refused_is_not_taken(model_files):
 def test_one_frame_needs_a_single_frame_model(model_files):
     frame = counts((1, 16, 18))
     video = load(model_files["wcvd"], device="cpu")
-    with pytest.raises(LowdoseError, match="at least 2 frames and was given 1.*wcid"):
+    with pytest.raises(LowdoseError, match=r"at least 2 frames and was given 1.*wcid"):
         video.denoise(frame)
     stream = video.stream(16, 18, settings=PLAIN)
     assert stream.push(frame[0]) is None
-    with pytest.raises(LowdoseError, match="at least 2 frames and was given 1.*wcid"):
+    with pytest.raises(LowdoseError, match=r"at least 2 frames and was given 1.*wcid"):
         stream.flush()
     single = load(model_files["wcid"], device="cpu")
     assert single.denoise(frame[0], settings=PLAIN).shape == (16, 18)
@@ -164,7 +163,7 @@ def test_one_frame_needs_a_single_frame_model(model_files):
 def test_bad_arrays_are_refused(model_files):
     model = load(model_files["wcvd"], device="cpu")
     stack = counts((3, 16, 18))
-    with pytest.raises(LowdoseError, match="too small for wcvd.*7x7"):
+    with pytest.raises(LowdoseError, match=r"too small for wcvd.*7x7"):
         model.denoise(stack[:, :6, :])
     with pytest.raises(LowdoseError, match=r"given shape \(3, 1, 16, 18\)"):
         model.denoise(stack[:, None])

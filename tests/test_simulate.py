@@ -172,9 +172,7 @@ def test_movie_truth_is_the_expectation_of_the_noise(specimen: str, detector: st
 
 @pytest.mark.parametrize("specimen", ["hrtem", "stem"])
 def test_parameters_make_the_same_movie_again(specimen: str) -> None:
-    movie = simulate(
-        specimen, "linear", np.int64(3), **SMALL, drift_px_per_frame=0.7, read_noise=np.float32(3)
-    )
+    movie = simulate(specimen, "linear", np.int64(3), **SMALL, drift_px_per_frame=0.7, read_noise=np.float32(3))
     again = simulate(**json.loads(json.dumps(movie.parameters)))
     assert np.array_equal(movie.noisy, again.noisy)
     assert np.array_equal(movie.clean, again.clean)
@@ -245,9 +243,7 @@ def test_command_writes_noisy_truth_and_parameters(tmp_path: Path) -> None:
 
 def test_command_writes_two_channels(tmp_path: Path) -> None:
     out = tmp_path / "s.tif"
-    result = run(
-        "stem", "-o", out, "--detector", "linear", "--size", "20x31", "--frames", "2", "--drift", "1"
-    )
+    result = run("stem", "-o", out, "--detector", "linear", "--size", "20x31", "--frames", "2", "--drift", "1")
     assert result.exit_code == 0, result.output
     with tifffile.TiffFile(out) as file:
         assert file.series[0].axes == "TCYX"

@@ -27,15 +27,11 @@ def test_detector_mean_and_variance(detector: str, dose: float) -> None:
         assert recorded.dtype == np.uint8
     elif detector == "poisson-gaussian":
         mean, variance = 1000 + 40 * expected, 40**2 * expected / (1 - 0.3) + 1 / 12
-        recorded = poisson_gaussian(
-            signal, rng, dose_per_pixel=dose, gaussian_share=0.3, gain=40, offset=1000
-        )
+        recorded = poisson_gaussian(signal, rng, dose_per_pixel=dose, gaussian_share=0.3, gain=40, offset=1000)
         assert recorded.dtype == np.uint16
     else:
         mean, variance = 90 + 20 * expected, 20**2 * expected * (1 + 0.5) + 8**2 + 1 / 12
-        recorded = linear_integration(
-            signal, rng, dose_per_pixel=dose, fano=0.5, gain=20, offset=90, read_noise=8
-        )
+        recorded = linear_integration(signal, rng, dose_per_pixel=dose, fano=0.5, gain=20, offset=90, read_noise=8)
         assert recorded.dtype == np.uint16
     values = recorded.astype(np.float64)
     kurtosis = np.mean((values - values.mean()) ** 4) / values.var() ** 2
@@ -49,9 +45,7 @@ def test_detector_mean_and_variance(detector: str, dose: float) -> None:
 def test_gaussian_share_and_energy_spread() -> None:
     signal = np.ones((200, 200))
     for share in (0.0, 0.5, 0.9):
-        noisy = poisson_gaussian(
-            signal, np.random.default_rng(1), dose_per_pixel=9, gaussian_share=share, offset=5000
-        )
+        noisy = poisson_gaussian(signal, np.random.default_rng(1), dose_per_pixel=9, gaussian_share=share, offset=5000)
         assert noisy.var() == pytest.approx(40**2 * 9 / (1 - share), rel=0.05)
     for fano in (0.0, 1.0):
         noisy = linear_integration(

@@ -34,8 +34,7 @@ def test_atom_spacing_follows_the_pixel_size(pixel_size: float) -> None:
 
 def test_hrtem_looks_like_negative_cs_imaging() -> None:
     stacks = [
-        hrtem_movie(seed, n_frames=1, height=200, width=200, pixel_size_angstrom=0.15).clean[0]
-        for seed in range(8)
+        hrtem_movie(seed, n_frames=1, height=200, width=200, pixel_size_angstrom=0.15).clean[0] for seed in range(8)
     ]
     contrasts = np.array([stack.std() for stack in stacks])
     assert 0.12 < contrasts.mean() < 0.28

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import onnx
-
 from lowdose import __version__
 from lowdose.errors import LowdoseError
+from lowdose_train.checkpoint import load_checkpoint
+
 from lowdose_export.graph import build_model, contract, set_metadata
 from lowdose_export.memory import bytes_per_px
 from lowdose_export.parity import check_parity
-from lowdose_train.checkpoint import load_checkpoint
 
 
 def export_blind_spot(checkpoints: Sequence[Path], out: Path, *, overwrite: bool = False) -> dict[str, float]:
@@ -34,21 +33,28 @@ def export_blind_spot(checkpoints: Sequence[Path], out: Path, *, overwrite: bool
     methods = sorted({str(record["method"]) for _, record in loaded})
     if len(methods) != 1:
         raise LowdoseError(f"one model file holds one method; the checkpoints are of {', '.join(methods)}")
-    metadata = contract(methods[0], networks, [weight_set(path, record) for path, (_, record) in zip(checkpoints, loaded, strict=True)])
+    metadata = contract(
+        methods[0],
+        networks,
+        [weight_set(path, record) for path, (_, record) in zip(checkpoints, loaded, strict=True)],
+    )
     metadata["lowdose_version"] = __version__
     metadata["bytes_per_px"] = 1.0  # until it is measured: the measurement needs the file
     model = build_model(networks, metadata)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=".export-") as folder:
         unfinished = Path(folder) / out.name
         onnx.save(model, unfinished)
-        metadata["bytes_per_px"] = bytes_per_px(unfinished, networks[0].branches[0].kernel.shape[1])
+        metadata["bytes_per_px"] = bytes_per_px(unfinished, len(metadata["taps"]["offsets"]))
         set_metadata(model, metadata)
         onnx.save(model, unfinished)
         differences = check_parity(unfinished, networks)
-        os.replace(unfinished, out)
+        unfinished.replace(out)
     return differences
 
 
 def weight_set(path: Path, record: dict[str, Any]) -> dict[str, Any]:
     """What the model file says of one set of weights."""
-    return {"name": path.resolve().parent.name, **{key: record[key] for key in ("data", "seed", "commit", "metrics", "settings")}}
+    return {
+        "name": path.resolve().parent.name,
+        **{key: record[key] for key in ("data", "seed", "commit", "metrics", "settings")},
+    }

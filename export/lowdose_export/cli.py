@@ -23,4 +23,6 @@ def export(checkpoints: tuple[Path, ...], out: Path, overwrite: bool) -> None:
     differences = export_blind_spot(checkpoints, out, overwrite=overwrite)
     click.echo(f"{out}: {out.stat().st_size} bytes, {len(checkpoints)} weight set(s)")
     for engine, difference in differences.items():
-        click.echo(f"  {engine} agrees with PyTorch within {difference:.1e} of the output's range (tolerance {TOLERANCE:.0e})")
+        click.echo(
+            f"  {engine} agrees with PyTorch within {difference:.1e} of the output's range (tolerance {TOLERANCE:.0e})"
+        )

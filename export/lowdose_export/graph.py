@@ -9,21 +9,26 @@ from typing import Any
 import numpy as np
 import onnx
 import torch
+from lowdose_train.blind_spot import BlindSpotNetwork, Branch
 from onnx import TensorProto, helper, numpy_helper
 
 from lowdose_export import functions
-from lowdose_train.blind_spot import BlindSpotNetwork
 
 SPEC = 1
 IR_VERSION = 9  # read by every ONNX Runtime since 1.16
 PUBLISHED_CUTOFF = 1 / 7  # Lee et al. keep a disc of diameter N / 7 ... N / 3.5; see README.md of the model
 
 
+def branches_of(network: BlindSpotNetwork) -> list[Branch]:
+    """The network's branches, typed: a ModuleList forgets what it holds."""
+    return [branch for branch in network.branches if isinstance(branch, Branch)]
+
+
 def weight_bank(networks: Sequence[BlindSpotNetwork]) -> dict[str, np.ndarray[Any, np.dtype[np.float32]]]:
     """Weights of all networks, stacked along a first axis: the names are those of the function BlindSpot."""
     bank: dict[str, list[torch.Tensor]] = {}
     for network in networks:
-        for branch in network.branches:
+        for branch in branches_of(network):
             size = branch.kernel.shape[-1]
             masked = branch.kernel * branch.blind_mask
             for name, weights in (("kernel", masked), ("mixing", branch.mixing), ("head", branch.head)):
@@ -32,9 +37,11 @@ def weight_bank(networks: Sequence[BlindSpotNetwork]) -> dict[str, np.ndarray[An
     return {name: torch.stack(weights).detach().numpy() for name, weights in bank.items()}
 
 
-def contract(method: str, networks: Sequence[BlindSpotNetwork], weight_sets: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def contract(
+    method: str, networks: Sequence[BlindSpotNetwork], weight_sets: Sequence[dict[str, Any]]
+) -> dict[str, Any]:
     """The metadata of a blind-spot model. `weight_sets` says of each network what it was trained on."""
-    kernels = [branch.kernel for branch in networks[0].branches]
+    kernels = [branch.kernel for branch in branches_of(networks[0])]
     n_taps, largest = kernels[0].shape[1], max(kernel.shape[-1] for kernel in kernels)
     return {
         "spec": SPEC,
@@ -59,12 +66,12 @@ def build_model(networks: Sequence[BlindSpotNetwork], metadata: dict[str, Any]) 
     cycles/pixel (1: no low-pass), and `weight_set`, int64 scalar, both with a default. Output `denoised`,
     float32 (batch, 1, height, width), in the units of the frames.
     """
-    branches = list(networks[0].branches)
+    branches = branches_of(networks[0])
     n_taps = branches[0].kernel.shape[1]
     sizes = [branch.kernel.shape[-1] for branch in branches]
     n_mixing, n_features, _ = branches[0].mixing.shape
 
-    frame_shape = ["batch", 1, "height", "width"]
+    frame_shape: list[str | int | None] = ["batch", 1, "height", "width"]
     inputs = [helper.make_tensor_value_info(f"frame_{i}", TensorProto.FLOAT, frame_shape) for i in range(n_taps)]
     initializers = [numpy_helper.from_array(value, name) for name, value in weight_bank(networks).items()]
     initializers.append(numpy_helper.from_array(np.array(0, np.int64), "weight_set"))

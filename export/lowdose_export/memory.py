@@ -30,9 +30,7 @@ def bytes_per_px(path: Path, n_taps: int) -> float:
     """Memory of one run beyond the stream's own buffers, in bytes per pixel, with a margin of 20 %."""
     small, large = (
         json.loads(
-            subprocess.run(
-                [sys.executable, "-c", PROBE, str(path), str(side)], capture_output=True, check=True
-            ).stdout
+            subprocess.run([sys.executable, "-c", PROBE, str(path), str(side)], capture_output=True, check=True).stdout
         )
         for side in SIDES_PX
     )

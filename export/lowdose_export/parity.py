@@ -9,12 +9,11 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import torch
-from numpy.typing import NDArray
-
 from lowdose.auto import mirrored
 from lowdose.errors import LowdoseError
 from lowdose.model import NO_LOW_PASS, Settings, load
 from lowdose_train.blind_spot import BlindSpotNetwork
+from numpy.typing import NDArray
 
 # Largest difference as a share of the output's range. Each engine sums some 400 products per pixel in its
 # own order in float32 (epsilon 6e-8); ten times less was seen.
@@ -36,14 +35,16 @@ def torch_low_pass(frames: torch.Tensor, cutoff: float) -> torch.Tensor:
     y = torch.fft.fftfreq(height, 1 / height) / height
     x = torch.fft.rfftfreq(width, 1 / width) / width
     inside = y[:, None] ** 2 + x**2 <= limit**2
-    return torch.fft.irfft2(torch.fft.rfft2(frames) * inside, s=(height, width))
+    filtered: torch.Tensor = torch.fft.irfft2(torch.fft.rfft2(frames) * inside, s=(height, width))
+    return filtered
 
 
 def windows(stack: Stack, n_taps: int) -> Stack:
     """(n_frames, n_taps, height, width): what the network sees for each frame, ends mirrored."""
     reach = n_taps // 2
     indices = [[mirrored(i + tap, len(stack)) for tap in range(-reach, reach + 1)] for i in range(len(stack))]
-    return stack[np.array(indices)]
+    seen: Stack = stack[np.array(indices)]
+    return seen
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""lowdose denoises low-dose electron microscopy: `load` a model, then `denoise` a stack or `stream` frames."""
+"""Denoise low-dose electron microscopy: `load` a model, then `denoise` a stack or `stream` frames."""
 
 from lowdose.errors import LowdoseError
 from lowdose.model import NO_LOW_PASS, Model, Settings, Stream, load

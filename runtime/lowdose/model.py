@@ -185,7 +185,8 @@ class Model:
                 raise LowdoseError("the stack holds NaN or infinite pixels; replace them first")
             settings = self.choose(windows, settings, threads)
         stream = self.stream(
-            *sequence.shape[1:],
+            sequence.shape[1],
+            sequence.shape[2],
             sequence.dtype,
             out_dtype=out_dtype,
             settings=settings,

@@ -132,16 +132,28 @@ def denoise_file(
             report["valid_columns"] = [columns.start, columns.stop]
         channel = frames.channel if reader.n_channels > 1 or job.channel is not None else None
         with create_like(
-            out, reader, dtype=dtype, provenance=report, frames=frames.range, channel=channel, overwrite=job.overwrite
+            out,
+            reader,
+            dtype=dtype,
+            provenance=report,
+            frames=frames.range,
+            channel=channel,
+            overwrite=job.overwrite,
         ) as writer:
-            shifted = frames if drift is None else (shift_whole(f, s) for f, s in zip(frames, drift.shifts_px, strict=True))
+            shifted = (
+                frames if drift is None else (shift_whole(f, s) for f, s in zip(frames, drift.shifts_px, strict=True))
+            )
             for done, denoised in enumerate(run_stream(stream, shifted)):
                 if drift is not None:
                     denoised = _core.cast(finish_shift(denoised, drift.shifts_px[done]), 0.0, dtype.name)
                 writer.write(denoised[None])
                 progress("denoise", done + 1)
         if drift is not None:
-            save_shifts(drift_path(out), drift, notes=[f"movie: {source}", f"model: wcid, lowdose {lowdose.__version__}"])
+            save_shifts(
+                drift_path(out),
+                drift,
+                notes=[f"movie: {source}", f"model: wcid, lowdose {lowdose.__version__}"],
+            )
     return report | {"seconds": time.perf_counter() - start, "latency": stream.stats}
 
 
@@ -172,7 +184,12 @@ def sample_windows(frames: Frames, model: Model) -> NDArray[np.float32]:
 
 
 def chosen_dtype(
-    wanted: str, dtype: np.dtype[Any], model: Model, windows: NDArray[np.float32], settings: Settings, threads: int
+    wanted: str,
+    dtype: np.dtype[Any],
+    model: Model,
+    windows: NDArray[np.float32],
+    settings: Settings,
+    threads: int,
 ) -> np.dtype[Any]:
     """The output's dtype; for "auto" the windows are denoised to see how strong the signal is."""
     if wanted == "float32":
@@ -221,5 +238,3 @@ def settings_from(model: Model, cutoff: str) -> Settings:
     if not 0 < value <= 0.5:
         raise LowdoseError(f"--lowpass {cutoff}: expected auto, none, or a cutoff above 0 and up to 0.5 cycles/pixel")
     return Settings(cutoff=value)
-
-

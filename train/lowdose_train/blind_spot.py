@@ -90,12 +90,18 @@ class BlindSpotNetwork(nn.Module):
         x = F.conv2d(F.pad(frames, (reach, reach, reach, reach), mode="circular"), kernels)
         x = x.transpose(0, 1).flatten(1)  # (n_branches * n_features, batch * height * width)
         for layer in range(self.n_mixing):
-            x = torch.block_diag(*(branch.mixing[layer] for branch in branches)) @ x
+            x = block_diagonal([branch.mixing[layer] for branch in branches]) @ x
             x = F.leaky_relu(x, LEAKY_SLOPE)
-        x = F.relu(torch.block_diag(*(branch.head for branch in branches)) @ x)
+        x = F.relu(block_diagonal([branch.head for branch in branches]) @ x)
         return x.reshape(len(branches), batch, height, width)
 
     def forward(self, frames: Tensor) -> Tensor:
         """Frames (batch, n_taps, height, width) -> denoised centre frame (batch, 1, height, width)."""
         weights = torch.softmax(self.branch_logits, dim=0)
         return torch.einsum("b,bnyx->nyx", weights, self.branch_outputs(frames))[:, None]
+
+
+def block_diagonal(blocks: list[Tensor]) -> Tensor:
+    """One matrix with `blocks` along its diagonal; a vector counts as a row."""
+    matrix: Tensor = torch.block_diag(*blocks)  # type: ignore[no-untyped-call]
+    return matrix

@@ -26,7 +26,7 @@ def save(contents: dict[str, Any], path: Path) -> None:
 def read(path: Path) -> dict[str, Any]:
     """What `save` wrote. Raises LowdoseError for a missing, foreign or newer file."""
     try:
-        contents = torch.load(path, map_location="cpu", weights_only=True)
+        contents: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load raises many kinds for a file that is no checkpoint
         raise LowdoseError(f"cannot read the checkpoint {path}: {error}") from error
     version = contents.get("format_version") if isinstance(contents, dict) else None

@@ -19,7 +19,7 @@ from lowdose_train.settings import METHODS, Settings, read_settings
 @click.option("-o", "run_dir", required=True, metavar="DIR", type=click.Path(path_type=Path), help="Run folder.")
 @click.option("--channel", type=int, help="Channel to train on, counted from 0, where there are several.")
 @click.option("--settings", "settings_file", type=click.Path(path_type=Path), help="JSON file of settings.")
-@click.option("--epochs", type=int, help="Length of the run (default 300).")
+@click.option("--epochs", type=int, help="Length of the run (default 60).")
 @click.option("--budget", "budget_s", type=float, metavar="SECONDS", help="Length in seconds instead of epochs.")
 @click.option("--learning-rate", type=float, help="Adam's rate at the start.")
 @click.option("--batch-size", type=int, help="Crops per step.")

@@ -22,6 +22,8 @@ PEDESTAL_PERCENTILE = 0.1
 N_SAMPLED_FRAMES = 16
 MAX_HELD_OUT = 4
 DEFAULT_CROP_PX = 128
+CROPS_PER_WINDOW = 5
+MIN_STEPS_PER_EPOCH = 20
 REACH_PX = 3
 """Pixels that the largest kernel (7 x 7) reaches to each side."""
 
@@ -87,7 +89,9 @@ def read_stack(path: Path, channel: int | None, max_stack_mb: float) -> Array:
             )
         chosen = channel or 0
         if not 0 <= chosen < stack.n_channels:
-            raise LowdoseError(f"{path} has {stack.n_channels} channel(s), counted from 0; channel {chosen} is not there")
+            raise LowdoseError(
+                f"{path} has {stack.n_channels} channel(s), counted from 0; channel {chosen} is not there"
+            )
         frame_mb = stack.height * stack.width * np.dtype(stack.dtype).itemsize / 1e6
         n_frames = min(stack.n_frames, max(3, math.floor(max_stack_mb / frame_mb)))
         return np.stack([stack.read(frame)[chosen] for frame in range(n_frames)])
@@ -162,8 +166,8 @@ class Crops:
         shortest = min(min(stack.frames.shape[1:]) for stack in stacks)
         self.crop_px = settings.crop_px or min(DEFAULT_CROP_PX, shortest)
         self.windows = [(i, t) for i, stack in enumerate(stacks) for t in stack.targets]
-        n_pixels = sum(len(stack.targets) * math.prod(stack.frames.shape[1:]) for stack in stacks)
-        self.steps_per_epoch = max(1, math.ceil(n_pixels / (self.batch_size * self.crop_px**2)))
+        crops_per_epoch = CROPS_PER_WINDOW * len(self.windows)
+        self.steps_per_epoch = max(MIN_STEPS_PER_EPOCH, math.ceil(crops_per_epoch / self.batch_size))
 
     def batch(self, generator: torch.Generator) -> Tensor:
         """(batch, n_taps, crop + 2 margin, crop + 2 margin), float32, in units of each stack's noise."""

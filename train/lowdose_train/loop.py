@@ -20,9 +20,11 @@ from lowdose_train.blind_spot import METHOD_TAPS, BlindSpotNetwork
 from lowdose_train.data import Array, Crops, TrainingStack, held_out_windows, hold_out, prepare_stack
 from lowdose_train.losses import blind_mse
 from lowdose_train.settings import MAY_CHANGE_ON_RESUME, Settings, read_settings
+from lowdose_train.whitening import WhitenedKernel, second_moments
 
 LAST_RATE = 0.01
 """Learning rate at the end of the run, as a share of the first."""
+N_WHITENING_BATCHES = 8
 MAX_REDRAWS = 10
 LAST_REDRAW = 0.5
 """Progress after which a dead branch is left alone: a new one could no longer learn."""
@@ -102,7 +104,6 @@ class Run:
         self.data = [stack.describe() for stack in stacks]
         self.network = BlindSpotNetwork(n_taps).to(device)
         self.averaged = copy.deepcopy(self.network).requires_grad_(False)
-        self.optimiser = torch.optim.Adam(self.network.parameters(), lr=settings.learning_rate)
         self.generator = torch.Generator().manual_seed(settings.seed)
         self.crops = Crops(stacks, settings)
         self.held_out = [window.to(device) for _, _, window in held_out_windows(stacks, n_taps)]
@@ -123,7 +124,17 @@ class Run:
                 raise LowdoseError(f"{start_from} is a {meta['method']} network; expected {self.settings.method}")
             self.network.load_state_dict(earlier.state_dict())
         self.averaged.load_state_dict(self.network.state_dict())
+        sample = torch.cat([self.crops.batch(self.generator) for _ in range(N_WHITENING_BATCHES)])
+        self.whiten(second_moments(sample, 2 * self.network.reach_px + 1))
         self.revive_dead_branches()
+
+    def whiten(self, moments: torch.Tensor) -> None:
+        """Set up the optimiser: Adam on whitened kernels and on all other weights as they are."""
+        self.moments = moments
+        self.whitened = [WhitenedKernel(branch, moments.to(self.device)) for branch in self.network.branches]
+        others = [weights for name, weights in self.network.named_parameters() if not name.endswith("kernel")]
+        coordinates = [kernel.coordinates for kernel in self.whitened]
+        self.optimiser = torch.optim.Adam([*coordinates, *others], lr=self.settings.learning_rate)
 
     def progress(self) -> float:
         """Share of the run that is done, 0 to 1."""
@@ -143,7 +154,7 @@ class Run:
         return None
 
     def train_epoch(self, after_step: Callable[[], None]) -> dict[str, Any]:
-        """As many steps as cover the training frames once, or until the budget is spent; then score."""
+        """The steps of an epoch, or as many as the budget leaves; then score the averaged weights."""
         losses = []
         for _ in range(self.crops.steps_per_epoch):
             losses.append(self.train_step())
@@ -176,9 +187,13 @@ class Run:
             group["lr"] = self.settings.learning_rate * (LAST_RATE + (1 - LAST_RATE) * cosine)
         frames = self.crops.batch(self.generator).to(self.device)
         loss = blind_mse(self.network(frames), frames, self.crops.margin_px)
-        self.optimiser.zero_grad()
+        self.network.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
+        for kernel in self.whitened:
+            kernel.take_gradient()
         self.optimiser.step()
+        for kernel in self.whitened:
+            kernel.write_kernel()
         self.step += 1
         keep = min(self.settings.averaging, self.step / (self.step + 10))  # forget the first weights soon
         with torch.no_grad():
@@ -195,15 +210,17 @@ class Run:
     def revive_dead_branches(self) -> None:
         """Draw new weights for each branch whose last ReLU is zero everywhere on a batch; it never recovers."""
         frames = self.crops.batch(self.generator).to(self.device)
-        for index, (branch, mean) in enumerate(zip(self.network.branches, self.averaged.branches, strict=True)):
+        for index, whitened in enumerate(self.whitened):
+            branch = whitened.branch
             for _ in range(MAX_REDRAWS):
                 if self.network.branch_outputs(frames)[index].any():
                     break
                 self.say(f"epoch {self.epoch}: branch {index} was dead, drew new weights for it")
                 branch.redraw(self.generator)
-                mean.load_state_dict(branch.state_dict())
-                for parameter in branch.parameters():
-                    self.optimiser.state.pop(parameter, None)
+                whitened.read_kernel()
+                self.averaged.branches[index].load_state_dict(branch.state_dict())
+                for weights in (whitened.coordinates, branch.mixing, branch.head):
+                    self.optimiser.state.pop(weights, None)
 
     def best_contents(self) -> dict[str, Any]:
         return {
@@ -220,6 +237,8 @@ class Run:
         return {
             "network": self.network.state_dict(),
             "averaged": self.averaged.state_dict(),
+            "moments": self.moments,
+            "coordinates": [kernel.coordinates.detach() for kernel in self.whitened],
             "optimiser": self.optimiser.state_dict(),
             "generator": self.generator.get_state(),
             "epoch": self.epoch,
@@ -239,6 +258,9 @@ class Run:
             )
         self.network.load_state_dict(state["network"])
         self.averaged.load_state_dict(state["averaged"])
+        self.whiten(state["moments"])
+        for kernel, coordinates in zip(self.whitened, state["coordinates"], strict=True):
+            kernel.coordinates.data.copy_(coordinates)
         self.optimiser.load_state_dict(state["optimiser"])
         self.generator.set_state(state["generator"])
         self.epoch, self.step, self.elapsed_s = state["epoch"], state["step"], state["seconds"]

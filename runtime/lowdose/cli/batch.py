@@ -13,11 +13,11 @@ from lowdose.io import READABLE_SUFFIXES, WRITABLE_SUFFIXES
 def plan(inputs: Sequence[str], out: Path) -> list[tuple[Path, Path]]:
     """(input, output) for every file that `inputs` name.
 
-    One input file and an `out` with the suffix of a format: that file. Otherwise `out` is a folder, and
-    each output keeps its name and its place below the input folder; a format that cannot be written becomes
-    TIFF. Raises LowdoseError for inputs that match nothing and for two inputs with the same output.
+    One input file and an `out` with a suffix: that file. Otherwise `out` is a folder, and each output keeps its
+    name and its place below the input folder; a format that cannot be written becomes TIFF. Raises LowdoseError
+    for folders without images, for several inputs with one output, and for two inputs with the same output.
     """
-    if len(inputs) == 1 and is_file(inputs[0]) and out.suffix.lower() in WRITABLE_SUFFIXES and not out.is_dir():
+    if len(inputs) == 1 and is_file(inputs[0]) and out.suffix and not out.is_dir():
         return [(Path(inputs[0]), out)]
     if out.suffix.lower() in WRITABLE_SUFFIXES and not out.is_dir():
         raise LowdoseError(f"{out} names one file, but there are several inputs: give a folder to -o")
@@ -35,7 +35,7 @@ def plan(inputs: Sequence[str], out: Path) -> list[tuple[Path, Path]]:
 
 
 def is_file(given: str) -> bool:
-    """True for one file, FILE::DATASET of HDF5 among them; also for a name that is not there, which is an error later."""
+    """True for one file, FILE::DATASET of HDF5 among them; also for a name that is not there: opening it says so."""
     path = Path(given.rpartition("::")[0] or given)
     return path.is_file() or not (path.is_dir() or glob.glob(given))
 

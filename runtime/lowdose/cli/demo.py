@@ -21,7 +21,14 @@ PIXEL_SIZE_ANGSTROM = 0.1
 
 
 @click.command()
-@click.option("-o", "--out", default="lowdose-demo", show_default=True, type=click.Path(path_type=Path), help="Folder for the files.")
+@click.option(
+    "-o",
+    "--out",
+    default="lowdose-demo",
+    show_default=True,
+    type=click.Path(path_type=Path),
+    help="Folder for the files.",
+)
 @click.option("--seed", default=SEED, show_default=True, help="Another seed gives another specimen.")
 @click.option("--dose", default=1.0, show_default=True, help="Electrons per pixel and frame.")
 @click.option("--overwrite", is_flag=True, help="Replace the files of an earlier demo.")

@@ -45,18 +45,34 @@ def parse_tile(text: str) -> int:
 
 @click.command()
 @click.argument("inputs", nargs=-1, required=True, metavar="IN...")
-@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="Output file, or folder for several inputs.")
+@click.option(
+    "-o",
+    "--out",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="Output file, or folder for several inputs.",
+)
 @click.option("--model", "model_name", default="wcvd", show_default=True, help="Bundled model or model file.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda[:N] or tensorrt[:N].")
 @click.option("--drift", is_flag=True, help="Bring all frames onto the first; saves the shifts as OUT.drift.csv.")
 @click.option("--lowpass", default="auto", show_default=True, help="auto, none, or a cutoff in cycles/pixel.")
-@click.option("--dtype", default="auto", show_default=True, type=click.Choice(["auto", "same", "float32"]),
-              help="auto: the input's, but float32 where rounding would cost more than 1 % of the signal.")
+@click.option(
+    "--dtype",
+    default="auto",
+    show_default=True,
+    type=click.Choice(["auto", "same", "float32"]),
+    help="auto: the input's, but float32 where rounding would cost more than 1 % of the signal.",
+)
 @click.option("--axes", help="What the file's dimensions are, such as TCYX; overrides the file.")
 @click.option("--channel", type=int, help="Which channel to denoise, counted from 0.")
 @click.option("--frames", help="A:B, only these frames.")
 @click.option("--tile", default="auto", show_default=True, help="auto, or the largest tile side in pixels.")
-@click.option("--max-mem", default=f"{DEFAULT_MAX_BYTES / 1e9:g}GB", show_default=True, help="Cap for buffers and network.")
+@click.option(
+    "--max-mem",
+    default=f"{DEFAULT_MAX_BYTES / 1e9:g}GB",
+    show_default=True,
+    help="Cap for buffers and network.",
+)
 @click.option("--threads", default=0, help="CPU threads; 0 for one per core.")
 @click.option("--overwrite", is_flag=True, help="Replace existing outputs (never inputs).")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output.")
@@ -121,9 +137,10 @@ def print_report(report: dict[str, Any]) -> None:
     cutoff = report["lowpass_cutoff"]
     latency = report["latency"]["total"]
     click.echo(f"{report['input']} -> {report['output']}")
-    click.echo(f"  {report['n_frames']} frames of {report['height']}x{report['width']}, {report['dtype_in']} -> {report['dtype_out']}")
+    size, types = f"{report['height']}x{report['width']}", f"{report['dtype_in']} -> {report['dtype_out']}"
+    click.echo(f"  {report['n_frames']} frames of {size}, {types}")
     if report["dtype_rule"] == "auto" and report["dtype_out"] != report["dtype_in"]:
-        click.echo(f"  written as {report['dtype_out']}: rounding to {report['dtype_in']} would cost more than 1 % of the signal (--dtype same keeps it)")
+        click.echo(f"  rounding to {report['dtype_in']} would cost more than 1 % of the signal (--dtype same does it)")
     click.echo(
         f"  weights {report['weight_set']}, low-pass {'none' if cutoff is None else f'{cutoff:.3f} cycles/pixel'}, "
         f"offset {report['offset']:g}, {report['n_tiles']} tile(s)"

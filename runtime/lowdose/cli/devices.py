@@ -33,4 +33,6 @@ def devices(as_json: bool) -> None:
     click.echo(f"available: {', '.join(available)}")
     for name, command in EXTRAS.items():
         if name not in available:
-            click.echo(f"missing:   {name} (NVIDIA GPU; pip uninstall onnxruntime, then pip install 'lowdose[{command}]')")
+            click.echo(
+                f"missing:   {name} (NVIDIA GPU; pip uninstall onnxruntime, then pip install 'lowdose[{command}]')"
+            )

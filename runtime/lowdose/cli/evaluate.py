@@ -63,9 +63,7 @@ def evaluate(
     max - min of CLEAN over the frames and pixels that are compared.
     """
     with ExitStack() as files:
-        readers = [
-            files.enter_context(open_stack(path)) for path in (clean, denoised, noisy) if path is not None
-        ]
+        readers = [files.enter_context(open_stack(path)) for path in (clean, denoised, noisy) if path is not None]
         scores = score_channels(readers, clean_scale, clean_offset, parse_range(frames), border)
     if as_json:
         tables = [{name: finite_or_none(value) for name, value in table.items()} for table in scores]
@@ -86,9 +84,7 @@ def score_channels(
     """Scores of each channel; `readers` are those of clean, denoised and, if given, noisy."""
     clean = readers[0]
     if not (math.isfinite(clean_scale) and math.isfinite(clean_offset)):
-        raise LowdoseError(
-            f"--clean-scale {clean_scale:g} --clean-offset {clean_offset:g}: expected finite numbers."
-        )
+        raise LowdoseError(f"--clean-scale {clean_scale:g} --clean-offset {clean_offset:g}: expected finite numbers.")
     if not 0 <= 2 * border < min(clean.height, clean.width):
         raise LowdoseError(
             f"--border {border}: expected 0 or more, and some of {clean.height} x {clean.width} pixels left."
@@ -99,16 +95,12 @@ def score_channels(
     for reader in readers[1:]:
         if reader.n_channels != clean.n_channels:
             raise LowdoseError(
-                f"{reader.path} has {reader.n_channels} channels; "
-                f"expected {clean.n_channels}, as {clean.path} has."
+                f"{reader.path} has {reader.n_channels} channels; expected {clean.n_channels}, as {clean.path} has."
             )
     results = []
     for channel in range(clean.n_channels):
         truth = Frames(clean, chosen, channel, border, clean_scale, clean_offset)
-        others = [
-            Frames(reader, chosen_of(reader, clean.n_frames, chosen), channel, border)
-            for reader in readers[1:]
-        ]
+        others = [Frames(reader, chosen_of(reader, clean.n_frames, chosen), channel, border) for reader in readers[1:]]
         results.append(evaluate_frames(truth, *others))
     return results
 

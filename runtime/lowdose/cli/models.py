@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import click
 
@@ -13,7 +14,7 @@ from lowdose.model import bundled_models, load
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def models(as_json: bool) -> None:
     """The models that come with lowdose."""
-    facts = {}
+    facts: dict[str, dict[str, Any]] = {}
     for name in bundled_models():
         model = load(name, device="cpu")
         facts[name] = {

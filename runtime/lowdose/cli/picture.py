@@ -32,12 +32,17 @@ def save_panels(path: Path, captions: Sequence[str], rows: Sequence[Sequence[Gre
     """Write rows of equally large images with a caption above each column."""
     height, width = rows[0][0].shape
     columns = len(captions)
-    canvas = Image.new("L", (columns * (width + GAP_PX) - GAP_PX, CAPTION_PX + len(rows) * (height + GAP_PX) - GAP_PX), 255)
+    canvas = Image.new(
+        "L", (columns * (width + GAP_PX) - GAP_PX, CAPTION_PX + len(rows) * (height + GAP_PX) - GAP_PX), 255
+    )
     draw = ImageDraw.Draw(canvas)
     for column, caption in enumerate(captions):
         draw.text((column * (width + GAP_PX) + 2, 1), caption, fill=0)
         for row, images in enumerate(rows):
-            canvas.paste(Image.fromarray(images[column]), (column * (width + GAP_PX), CAPTION_PX + row * (height + GAP_PX)))
+            canvas.paste(
+                Image.fromarray(images[column]),
+                (column * (width + GAP_PX), CAPTION_PX + row * (height + GAP_PX)),
+            )
     canvas.save(path)
 
 

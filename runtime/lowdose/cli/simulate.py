@@ -19,9 +19,7 @@ from lowdose.simulate import simulate as make_movie
 from lowdose.simulate.movie import DETECTORS, SPECIMENS
 
 
-def frame_size(
-    context: click.Context, parameter: click.Parameter, value: str | None
-) -> tuple[int, int] | None:
+def frame_size(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[int, int] | None:
     """Height and width from "HxW"."""
     if value is None:
         return None
@@ -33,9 +31,7 @@ def frame_size(
 
 @click.command()
 @click.argument("specimen", type=click.Choice(list(SPECIMENS)))
-@click.option(
-    "-o", "--output", required=True, type=click.Path(path_type=Path), help="The noisy movie, a .tif."
-)
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The noisy movie, a .tif.")
 @click.option("--detector", type=click.Choice(list(DETECTORS)), default="counting", show_default=True)
 @click.option("--dose", "dose_per_pixel", type=float, help="Incident electrons per pixel and frame.")
 @click.option("--frames", "n_frames", type=int, help="Number of frames.")
@@ -85,9 +81,7 @@ def simulate(
     click.echo(f"{output}: {shape} {movie.noisy.dtype}, truth in {truth.name}, parameters in {record.name}")
 
 
-def write_stack(
-    path: Path, stack: NDArray[Any], movie: Movie, provenance: dict[str, Any], overwrite: bool
-) -> None:
+def write_stack(path: Path, stack: NDArray[Any], movie: Movie, provenance: dict[str, Any], overwrite: bool) -> None:
     """Write a stack (n_frames, [n_channels,] height, width) with the pixel size of the movie."""
     with create_stack(
         path,

@@ -26,9 +26,7 @@ def open_dm(path: Path, axes: str | None) -> ArrayReader:
     try:
         parse_dm3 = importlib.import_module("nionswift_plugin.DM_IO.parse_dm3")
     except ImportError as error:
-        raise LowdoseError(
-            f"{path}: reading DM3 and DM4 needs nionswift-io: pip install 'lowdose[dm]'"
-        ) from error
+        raise LowdoseError(f"{path}: reading DM3 and DM4 needs nionswift-io: pip install 'lowdose[dm]'") from error
     try:
         with path.open("rb", buffering=2**23) as file:
             image = parse_dm3.dm_read_header(file)["ImageList"][-1]
@@ -47,9 +45,7 @@ def _pixels(path: Path, data: dict[str, Any]) -> npt.NDArray[Any]:
     if kind in _COMPLEX:
         check_real(str(path), np.dtype(np.complex64))
     if kind == _COLOUR:
-        raise LowdoseError(
-            f"{path}: this is a colour picture (RGB); lowdose needs the counts it was made from."
-        )
+        raise LowdoseError(f"{path}: this is a colour picture (RGB); lowdose needs the counts it was made from.")
     stored = data["Data"]
     if not isinstance(stored, array.array):
         raise LowdoseError(f"{path}: DM pixels of type {kind} are not supported; expected real numbers.")

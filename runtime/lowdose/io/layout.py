@@ -61,9 +61,7 @@ class Layout:
             numbers = [number * size + step for number, step in itertools.product(numbers, steps)]
         return numbers
 
-    def join(
-        self, blocks: Sequence[npt.NDArray[Any]], position: dict[str, int], n_leading: int
-    ) -> npt.NDArray[Any]:
+    def join(self, blocks: Sequence[npt.NDArray[Any]], position: dict[str, int], n_leading: int) -> npt.NDArray[Any]:
         """The frame (n_channels, height, width) out of the blocks named by `blocks()`."""
         kept = [self.size(axis) for axis in self.axes[:n_leading] if axis not in position]
         stacked = blocks[0][np.newaxis] if len(blocks) == 1 else np.stack(blocks)

@@ -41,9 +41,7 @@ def open_mrc(path: Path, axes: str | None) -> RawReader:
     file = _open(path)
     try:
         header = _read_header(path, file)
-        shape, file_axes = _shape(
-            header, is_series=path.with_suffix("").suffix in _SERIES or path.suffix in _SERIES
-        )
+        shape, file_axes = _shape(header, is_series=path.with_suffix("").suffix in _SERIES or path.suffix in _SERIES)
         layout = choose_layout(str(path), shape, file_axes, axes)
         return RawReader(
             path,
@@ -103,9 +101,7 @@ def _bytes_are_unsigned(header: Any) -> bool:
     """MRC2014 bytes are signed; IMOD's flag, or a maximum that int8 cannot hold, says otherwise."""
     order = header["mode"].dtype.byteorder
     raw = header.tobytes()
-    stamp, flags = (
-        int(np.frombuffer(raw, f"{order}i4", 1, at)[0]) for at in (_IMOD_STAMP_AT, _IMOD_FLAGS_AT)
-    )
+    stamp, flags = (int(np.frombuffer(raw, f"{order}i4", 1, at)[0]) for at in (_IMOD_STAMP_AT, _IMOD_FLAGS_AT))
     if stamp == _IMOD_STAMP:
         return not flags & 1
     return float(header.dmin) >= 0 and 127 < float(header.dmax) <= 255
@@ -123,9 +119,7 @@ def _shape(header: Any, *, is_series: bool) -> tuple[tuple[int, ...], str]:
 def _calibration(header: Any) -> Calibration:
     cell = [float(header.cella[name]) for name in "xyz"]
     steps = [int(header[name]) for name in ("mx", "my", "mz")]
-    sizes = [
-        c / n if n > 0 and c > 0 and math.isfinite(c) else None for c, n in zip(cell, steps, strict=True)
-    ]
+    sizes = [c / n if n > 0 and c > 0 and math.isfinite(c) else None for c, n in zip(cell, steps, strict=True)]
     order = [int(header[name]) - 1 for name in ("mapc", "mapr", "maps")]
     x, y, z = (sizes[axis] for axis in (order if sorted(order) == [0, 1, 2] else range(3)))
     if x is None or y is None:
@@ -185,9 +179,7 @@ class MrcWriter(StackWriter):
         header["cellb"]["alpha"] = header["cellb"]["beta"] = header["cellb"]["gamma"] = 90.0
         if known.pixel_size is not None:
             spacing = known.z_spacing or 0.0
-            sizes = [
-                convert_length(v, known.pixel_unit, "Å") or 0.0 for v in (*known.pixel_size[::-1], spacing)
-            ]
+            sizes = [convert_length(v, known.pixel_unit, "Å") or 0.0 for v in (*known.pixel_size[::-1], spacing)]
             for name, size, steps in zip("xyz", sizes, (shape[-1], shape[-2], depth), strict=True):
                 header["cella"][name] = size * steps
         header["map"] = b"MAP "

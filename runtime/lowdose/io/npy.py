@@ -58,9 +58,7 @@ def open_npz(path: Path, axes: str | None, dataset: str | None) -> RawReader:
     try:
         dtype, fortran, shape = _header(str(path), stream)
         layout = choose_layout(str(path), shape, None, axes)
-        return RawReader(
-            path, stream, stream.tell(), dtype, layout, Calibration(), stream=True, fortran=fortran
-        )
+        return RawReader(path, stream, stream.tell(), dtype, layout, Calibration(), stream=True, fortran=fortran)
     except BaseException:
         stream.close()
         raise
@@ -72,9 +70,7 @@ class NpyWriter(StackWriter):
     def _check_target(self) -> None:
         super()._check_target()
         if sidecar_path(self.path).exists() and not self._overwrite:
-            raise LowdoseError(
-                f"{sidecar_path(self.path)}: exists already. Choose another name, or pass --overwrite."
-            )
+            raise LowdoseError(f"{sidecar_path(self.path)}: exists already. Choose another name, or pass --overwrite.")
 
     def _lay_out(self, temporary: Path) -> int:
         header = {
@@ -140,9 +136,7 @@ def _header(where: str, file: BinaryIO) -> tuple[np.dtype[Any], bool, tuple[int,
     """dtype, Fortran order and shape; leaves `file` at the first pixel."""
     try:
         version = np.lib.format.read_magic(file)
-        read = (
-            np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        )
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, fortran, dtype = read(file)
     except (ValueError, EOFError, zipfile.BadZipFile) as error:
         raise LowdoseError(f"{where}: not a NumPy file, or cut short ({error}).") from error

@@ -30,15 +30,11 @@ def open_other(path: Path, axes: str | None, dataset: str | None) -> ArrayReader
         raise LowdoseError(f"{path}: no image {dataset!r}; it holds {listing}.")
     sizes = [math.prod(signal["data"].shape) for signal in images]
     if dataset is None and sizes.count(max(sizes)) > 1:
-        raise LowdoseError(
-            f"{path}: several images could be the stack: {listing}. Name one: {path.name}::NUMBER."
-        )
+        raise LowdoseError(f"{path}: several images could be the stack: {listing}. Name one: {path.name}::NUMBER.")
     image = images[sizes.index(max(sizes)) if dataset is None else int(dataset)]
     data, described = image["data"], image["axes"]
     if data.dtype.names is not None and set("RGB") <= set(data.dtype.names):
-        raise LowdoseError(
-            f"{path}: this is a colour picture (RGB); lowdose needs the counts it was made from."
-        )
+        raise LowdoseError(f"{path}: this is a colour picture (RGB); lowdose needs the counts it was made from.")
     names = [str(axis.get("name") or "") for axis in described]
     navigated = [bool(axis.get("navigate")) for axis in described]
     file_axes = letters_from_names(name_image_axes(names, navigated))

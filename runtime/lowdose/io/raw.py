@@ -80,8 +80,7 @@ class RawReader(StackReader):
             raise LowdoseError(f"{self.path}: the data are damaged or cut short ({error}).") from error
         if done < block.nbytes:
             raise LowdoseError(
-                f"{self.path}: the file is truncated: it ends inside a frame, after {done} of "
-                f"{block.nbytes} bytes."
+                f"{self.path}: the file is truncated: it ends inside a frame, after {done} of {block.nbytes} bytes."
             )
         return block
 

@@ -93,8 +93,7 @@ def create_stack(
     if suffix in hdf5.SUFFIXES and suffix != ".hspy":
         return hdf5.Hdf5Writer(path, spec, overwrite=overwrite)
     raise LowdoseError(
-        f"{path}: cannot write {suffix or 'a file without a suffix'}; "
-        "choose .tif, .ome.tif, .mrc, .npy or .h5."
+        f"{path}: cannot write {suffix or 'a file without a suffix'}; choose .tif, .ome.tif, .mrc, .npy or .h5."
     )
 
 

@@ -139,9 +139,7 @@ def _choose_series(path: Path, found: list[tifffile.TiffPageSeries], dataset: st
         return int(dataset)
     sizes = [series.size for series in found]
     if sizes.count(max(sizes)) > 1:
-        raise LowdoseError(
-            f"{path}: several images could be the stack: {listing}. Name one: {path.name}::NUMBER."
-        )
+        raise LowdoseError(f"{path}: several images could be the stack: {listing}. Name one: {path.name}::NUMBER.")
     return sizes.index(max(sizes))
 
 

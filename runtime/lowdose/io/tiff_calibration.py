@@ -40,8 +40,7 @@ def _from_ome(xml: str, number: int) -> Calibration:
     pixels = found[number].attrib
     lengths = [pixels.get(f"PhysicalSize{axis}") for axis in "ZYX"]
     units = [
-        pixels.get(f"PhysicalSize{axis}Unit", "µm") if size else None
-        for axis, size in zip("ZYX", lengths, strict=True)
+        pixels.get(f"PhysicalSize{axis}Unit", "µm") if size else None for axis, size in zip("ZYX", lengths, strict=True)
     ]
     return from_axes(
         "TZYX",

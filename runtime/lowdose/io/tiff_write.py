@@ -143,12 +143,8 @@ def _resolution(spec: StackSpec, dialect: str) -> tuple[tuple[float, float] | No
     if known.pixel_size is None:
         return None, None
     unit = known.pixel_unit
-    sizes = [
-        size if dialect == "imagej" else convert_length(size, unit, "cm") for size in known.pixel_size[::-1]
-    ]
+    sizes = [size if dialect == "imagej" else convert_length(size, unit, "cm") for size in known.pixel_size[::-1]]
     per_unit = [1.0 / size for size in sizes if size]
-    if len(per_unit) < 2 or not all(
-        1.0 / _LARGEST_RATIONAL < value < _LARGEST_RATIONAL for value in per_unit
-    ):
+    if len(per_unit) < 2 or not all(1.0 / _LARGEST_RATIONAL < value < _LARGEST_RATIONAL for value in per_unit):
         return None, None
     return (per_unit[0], per_unit[1]), "NONE" if dialect == "imagej" else "CENTIMETER"

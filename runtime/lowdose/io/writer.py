@@ -127,9 +127,7 @@ class StackWriter(ABC):
         if self._file is None:
             raise ValueError("the writer is not open: use it in a `with` block")
         if frame.shape != self._frame_shape or frame.dtype != self.spec.dtype:
-            raise ValueError(
-                f"expected a frame {self._frame_shape} {self.spec.dtype}, got {frame.shape} {frame.dtype}"
-            )
+            raise ValueError(f"expected a frame {self._frame_shape} {self.spec.dtype}, got {frame.shape} {frame.dtype}")
         if self._written == self.spec.layout.n_frames:
             raise ValueError(f"all {self._written} frames are written already")
         stored = np.ascontiguousarray(frame, dtype=self._stored_dtype)
@@ -163,8 +161,7 @@ class StackWriter(ABC):
     def _check_complete(self) -> None:
         if self._written != self.spec.layout.n_frames:
             raise LowdoseError(
-                f"{self.path}: {self._written} of {self.spec.layout.n_frames} frames were written; "
-                "nothing is kept."
+                f"{self.path}: {self._written} of {self.spec.layout.n_frames} frames were written; nothing is kept."
             )
 
     def _discard(self) -> None:

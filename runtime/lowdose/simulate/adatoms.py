@@ -55,9 +55,7 @@ def hopping_path(
     rates: list[float] = []
 
     def is_free(site: int, others: list[int]) -> bool:
-        return not others or bool(
-            np.linalg.norm(sites[others] - sites[site], axis=1).min() >= CLOSEST_ANGSTROM
-        )
+        return not others or bool(np.linalg.norm(sites[others] - sites[site], axis=1).min() >= CLOSEST_ANGSTROM)
 
     def arrive(n_atoms: int) -> None:
         for site in rng.integers(len(sites), size=n_atoms):
@@ -73,11 +71,7 @@ def hopping_path(
         for k in np.flatnonzero(rng.random(len(taken)) < rates):
             others = taken[:k] + taken[k + 1 :]
             distance = np.linalg.norm(sites - sites[taken[k]], axis=1)
-            goals = [
-                s
-                for s in np.flatnonzero((distance < HOP_ANGSTROM) & (distance > 0))
-                if is_free(int(s), others)
-            ]
+            goals = [s for s in np.flatnonzero((distance < HOP_ANGSTROM) & (distance > 0)) if is_free(int(s), others)]
             if goals:
                 taken[k] = int(rng.choice(goals))
         arrive(int(rng.poisson(EXCHANGE * n_mean)))

@@ -79,9 +79,7 @@ def downwards(floor: Floats, mirror: bool) -> Floats:
     return turn * [[1], [-1]] if mirror else turn
 
 
-def fcc_particle(
-    rng: np.random.Generator, element: str, radius: float, thickness: float, supported: bool
-) -> Columns:
+def fcc_particle(rng: np.random.Generator, element: str, radius: float, thickness: float, supported: bool) -> Columns:
     """A truncated octahedron with facets {111} and {100}, ``thickness`` deep, centred on x = 0.
 
     Empty columns next to its facets come along as sites for adatoms. The bottom row of atoms lies
@@ -124,9 +122,7 @@ def fcc_particle(
     return Columns(element, yx, depth, n_atoms, surface).only(keep)
 
 
-def ceria_support(
-    rng: np.random.Generator, reach: float, thickness: float, footprint: Floats
-) -> list[Columns]:
+def ceria_support(rng: np.random.Generator, reach: float, thickness: float, footprint: Floats) -> list[Columns]:
     """CeO2 below y = 0 with a stepped (111) surface: the cerium and the oxygen columns within ``reach``.
 
     Oxygen sits in the tetrahedral sites of the cerium lattice: columns at a quarter of the lattice

@@ -17,9 +17,7 @@ from lowdose.errors import LowdoseError
 Recorded = NDArray[np.unsignedinteger[Any]]
 
 
-def counting(
-    signal: NDArray[np.floating[Any]], rng: np.random.Generator, *, dose_per_pixel: float = 2.0
-) -> Recorded:
+def counting(signal: NDArray[np.floating[Any]], rng: np.random.Generator, *, dose_per_pixel: float = 2.0) -> Recorded:
     """Electrons counted one by one: Poisson, uint8 where the largest count fits, else uint16 (clipped)."""
     count = rng.poisson(electrons(signal, dose_per_pixel))
     if count.max() <= 255:

@@ -67,8 +67,7 @@ class Grid:
         padded[-half_y:, : half_x + 1] = spectrum[-half_y:, : half_x + 1]
         field = np.fft.irfft2(padded, (n_y * self.fine, n_x * self.fine)) * self.fine**2
         top, left = (
-            n // 2 * self.fine - side // 2
-            for n, side in zip(self.shape, (self.height, self.width), strict=True)
+            n // 2 * self.fine - side // 2 for n, side in zip(self.shape, (self.height, self.width), strict=True)
         )
         return field[top : top + self.height, left : left + self.width].astype(np.float32)
 

@@ -19,7 +19,7 @@ from lowdose.simulate.wave import lens_transfer, wavelength_angstrom
 ENERGY_EV = 300e3
 ANGULAR_SPREAD_MRAD = 0.15
 # At this sampling and band (part of the Nyquist frequency) the image is within 0.02 of the incident intensity
-# (standard deviation; contrast 0.18) of one with waves four times finer and slices half as thick.
+# (standard deviation; contrast 0.18) of one with waves twice as fine and slices half as thick.
 WAVE_PIXEL_ANGSTROM = 0.2
 BAND = 0.9
 GUARD_ANGSTROM = 5.0

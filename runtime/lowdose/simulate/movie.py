@@ -63,9 +63,7 @@ def simulate(specimen: str, detector: str, seed: int, **settings: Any) -> Movie:
     unknown = sorted(settings.keys() - of_scene.keys() - of_detector.keys())
     if unknown:
         known = ", ".join([*of_scene, *of_detector])
-        raise LowdoseError(
-            f"unknown settings for {specimen} and {detector}: {', '.join(unknown)}; known: {known}"
-        )
+        raise LowdoseError(f"unknown settings for {specimen} and {detector}: {', '.join(unknown)}; known: {known}")
     scene = make(seed, **{name: value for name, value in settings.items() if name in of_scene})
     of_detector |= plain({name: value for name, value in settings.items() if name in of_detector})
     noisy = record(scene.clean, np.random.default_rng([seed, 2]), **of_detector)

@@ -42,9 +42,7 @@ class Aberrations:
     def phase(self, ky: Floats, kx: Floats, wavelength: float) -> Floats:
         """The phase chi in radian at the spatial frequencies (1/angstrom)."""
         angle, azimuth = wavelength * np.hypot(ky, kx), np.arctan2(ky, kx)
-        path = (
-            0.5 * angle**2 * (self.defocus + self.astigmatism * np.cos(2 * (azimuth - self.astigmatism_rad)))
-        )
+        path = 0.5 * angle**2 * (self.defocus + self.astigmatism * np.cos(2 * (azimuth - self.astigmatism_rad)))
         path += self.coma * angle**3 * np.cos(azimuth - self.coma_rad) / 3 + self.cs * angle**4 / 4
         chi: Floats = 2 * np.pi / wavelength * path
         return chi
@@ -77,9 +75,7 @@ class Probe:
         return np.asarray(np.stack([adf, bf]) * self._scale, np.complex64)
 
 
-def correlation(
-    a: NDArray[np.complexfloating], b: NDArray[np.complexfloating]
-) -> NDArray[np.complexfloating]:
+def correlation(a: NDArray[np.complexfloating], b: NDArray[np.complexfloating]) -> NDArray[np.complexfloating]:
     """Sum over k of a(k) b(k - g), periodic, for every g."""
     return np.fft.ifft2(np.fft.fft2(a) * np.fft.ifft2(b)) * a.size
 

@@ -28,9 +28,7 @@ class Specimen:
     film_angstrom: float
 
 
-def particle_on_support(
-    rng: np.random.Generator, grid: Grid, element: str, radius: float, support: bool
-) -> Specimen:
+def particle_on_support(rng: np.random.Generator, grid: Grid, element: str, radius: float, support: bool) -> Specimen:
     """A particle on a CeO2 crystal (``support``) or on an amorphous carbon film, in a random orientation."""
     thickness = float(np.clip(radius * rng.uniform(0.6, 1.2), 8.0, 22.0))
     particle = fcc_particle(rng, element, radius, thickness, support)
@@ -55,16 +53,12 @@ class Slices:
     Only what differs between two frames is added or taken away.
     """
 
-    def __init__(
-        self, rng: np.random.Generator, grid: Grid, specimen: Specimen, energy_ev: float, band: float
-    ) -> None:
+    def __init__(self, rng: np.random.Generator, grid: Grid, specimen: Specimen, energy_ev: float, band: float) -> None:
         self._grid = grid
         self._particle = specimen.particle
         self._taken = specimen.particle.n_atoms.copy()
         g = np.hypot(grid.fy[:, None], grid.fx[None, :])
-        unit = (
-            phase_per_scattering(energy_ev) / grid.coarse_angstrom**2 * np.exp(-THERMAL * g**2) * (g < band)
-        )
+        unit = phase_per_scattering(energy_ev) / grid.coarse_angstrom**2 * np.exp(-THERMAL * g**2) * (g < band)
         columns = [specimen.particle, *specimen.crystals]
         deepest = max(float(np.abs(c.depth).max(initial=0.0)) for c in columns)
         n_slices = int(2 * deepest / SLICE_ANGSTROM) + 1
