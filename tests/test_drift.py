@@ -29,7 +29,7 @@ def random_walk(n_frames: int, step_px: float, seed: int) -> np.ndarray:
     return shifts - shifts[0]
 
 
-def scene(shifts: np.ndarray, height: int = 230, width: int = 256, lattice: float = 0.5) -> np.ndarray:
+def scene(shifts: np.ndarray, height: int = 230, width: int = 256, lattice: float = 0.85) -> np.ndarray:
     """Expected counts (n_frames, height, width) of a particle on amorphous carbon, mean 0.8.
 
     Atoms of width 1.7 px, 10 px apart, stand where the drift puts them: nothing is interpolated.
@@ -40,7 +40,7 @@ def scene(shifts: np.ndarray, height: int = 230, width: int = 256, lattice: floa
     atoms = atoms[np.hypot(*atoms.T) < 0.4 * height] + (height / 2 + 3.3, width / 2 - 4.7)
     carbon = rng.uniform((-40, -40), (height + 40, width + 40), (4000, 2))
     places = np.concatenate([atoms, carbon])
-    heights = np.concatenate([np.full(len(atoms), lattice), rng.choice((-0.06, 0.06), len(carbon))])
+    heights = np.concatenate([np.full(len(atoms), lattice), rng.choice((-0.08, 0.08), len(carbon))])
     y, x = np.arange(height)[:, None], np.arange(width)[:, None]
     stack = np.ones((len(shifts), height, width))
     for frame, (dy, dx) in zip(stack, shifts, strict=True):
@@ -171,7 +171,7 @@ def test_a_callable_gives_the_same_as_a_stack_and_holds_no_frames(expected: np.n
         (np.full((2, 4, 4), np.nan), {}, "NaN"),
         (np.zeros((2, 4, 4)), {"smoothing_px": -1}, "smoothing_px"),
         (np.zeros((2, 4, 4)), {"search_px": 0.5}, "search_px"),
-        (np.zeros((2, 4, 4)), {"upsampling": 1}, "upsampling"),
+        (np.zeros((2, 4, 4)), {"upsampling": 9}, "upsampling"),
         (np.zeros((2, 4, 4)), {"region": (slice(9, 12), slice(None))}, "region"),
     ],
 )

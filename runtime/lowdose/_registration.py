@@ -18,7 +18,7 @@ Spectrum = npt.NDArray[np.complex128]
 Region = tuple[slice, slice]
 
 TAPER = 0.15  # fraction of the window that fades out on each side
-COARSE_STEP_PX = 0.5
+COARSE_STEP_PX, MIDDLE_STEP_PX = 0.5, 0.1
 RIVAL_DISTANCE_PX = 2.0  # closer maxima belong to the same peak
 # Maxima of a lattice this close in height, in standard deviations, are a tie: the smallest jump wins.
 TIE = 0.75
@@ -37,9 +37,7 @@ class Match:
 class Registration:
     """Spectra of the frames of one movie, and the search for the shift between two of them."""
 
-    def __init__(
-        self, height: int, width: int, smoothing_px: float, upsampling: int, region: Region | None
-    ) -> None:
+    def __init__(self, height: int, width: int, smoothing_px: float, upsampling: int, region: Region | None) -> None:
         self.shape = (height, width)
         self.upsampling = upsampling
         rows, columns = region if region is not None else (slice(None), slice(None))
@@ -93,15 +91,18 @@ class Registration:
         centre = offsets.reshape(2, -1)[:, best]
         rival = maximum & (np.hypot(offsets[0] - centre[0], offsets[1] - centre[1]) > RIVAL_DISTANCE_PX)
         lead = float(coarse.flat[best] - coarse[rival].max(initial=-np.inf))
-        offsets, fine = self._correlation(cross, centre, COARSE_STEP_PX, 1 / self.upsampling)
-        best = np.argmax(fine)
-        return Match(offsets.reshape(2, -1)[:, best], float(fine.flat[best]) / deviation, lead / deviation)
+        height = 0.0
+        for reach, step in ((COARSE_STEP_PX, MIDDLE_STEP_PX), (MIDDLE_STEP_PX, 1 / self.upsampling)):
+            offsets, fine = self._correlation(cross, centre, reach, step)
+            centre = offsets.reshape(2, -1)[:, np.argmax(fine)]
+            height = float(fine.max())
+        return Match(centre, height / deviation, lead / deviation)
 
     def _correlation(
         self, cross: Spectrum, centre_px: Floats, reach_px: float, step_px: float
     ) -> tuple[Floats, Floats]:
         """Correlation on a square grid around `centre_px`: offsets (2, n, n) and values (n, n)."""
-        steps = int(reach_px / step_px)
+        steps = round(reach_px / step_px)
         grid = step_px * np.arange(-steps, steps + 1)
         offsets = np.stack(np.meshgrid(centre_px[0] + grid, centre_px[1] + grid, indexing="ij"))
         rows = np.exp(2j * np.pi * np.outer(centre_px[0] + grid, self.y_frequency))

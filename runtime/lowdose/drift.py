@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lowdose._frames import Frame, Frames, each_frame
-from lowdose._registration import Floats, Mean, Region, Registration
+from lowdose._registration import COARSE_STEP_PX, Floats, Mean, Region, Registration
 from lowdose.errors import LowdoseError
 
 REFINEMENTS = 2  # passes after tracking; a third changes shifts by much less than the noise does
@@ -66,7 +66,7 @@ def estimate_drift(
     for denoised frames. `search_px`: the largest jump between two frames; below half a lattice spacing no
     frame can slip by a lattice vector. `upsampling`: steps per pixel of the result. `region`: rows and
     columns of frame 0 to follow where parts of the scene move differently, as a particle does on its
-    support; default the whole frame.
+    support; by default the whole frame, where the part with the strongest contrast decides.
 
     The error of frame 0 is common to all shifts, and does not blur an aligned movie. With fewer than two sure
     frames nothing can be aligned: all shifts are zero and unsure. A movie of one frame has no drift.
@@ -76,7 +76,7 @@ def estimate_drift(
     for name, value, least in (
         ("smoothing_px", smoothing_px, 0),
         ("search_px", search_px, 1),
-        ("upsampling", upsampling, 2),
+        ("upsampling", upsampling, 10),
     ):
         if not (np.isfinite(value) and value >= least):
             raise LowdoseError(f"{name} is {value}; it must be at least {least}.")
@@ -129,9 +129,8 @@ def _refine(
         found = registration.match(np.multiply(others, weight), own, noise, reach_px)
         shifts[index] += found.offset_px
         quality[index] = found.height
-        unsure[index] = (
-            found.height < SURE_HEIGHT or found.lead < SURE_LEAD or np.abs(found.offset_px).max() >= reach_px
-        )
+        at_the_edge = np.abs(found.offset_px).max() > reach_px - COARSE_STEP_PX
+        unsure[index] = found.height < SURE_HEIGHT or found.lead < SURE_LEAD or at_the_edge
         if not unsure[index]:
             renewed.add(registration.aligned(frame, shifts[index]))
     if renewed.count < 2:
@@ -165,15 +164,15 @@ def finish_shift(denoised: Frame, shift_px: npt.ArrayLike) -> npt.NDArray[np.flo
     whole, fraction = _split(denoised, shift_px)
     moved = np.asarray(denoised, np.float32)
     for axis in range(2):
-        last = moved.shape[axis] - 1
-        first_recorded = max(int(whole[axis]), 0)
-        last_recorded = last + min(int(whole[axis]), 0)
-        position = np.clip(np.arange(last + 1) - fraction[axis], first_recorded, last_recorded)
+        size = moved.shape[axis]
+        # Where the recorded frame lies now; the part of it that is outside came in on the other side.
+        first, last = int(whole[axis]), int(whole[axis]) + size - 1
+        position = np.clip(np.arange(size) - fraction[axis], first, last)
         base = np.floor(position).astype(np.intp)
         total = np.zeros_like(moved)
         for tap in (-1, 0, 1, 2):
             weight = _keys(position - (base + tap)).astype(np.float32)
-            source = np.clip(base + tap, first_recorded, last_recorded)
+            source = np.clip(base + tap, first, last) % size
             total += np.take(moved, source, axis=axis) * (weight[:, None] if axis == 0 else weight)
         moved = total
     return moved

@@ -55,9 +55,7 @@ def ssim(clean: Frames, denoised: Frames, data_range: float | None = None) -> fl
     """
     span = _errors(clean, denoised).data_range if data_range is None else data_range
     if not span > 0:
-        raise LowdoseError(
-            f"SSIM needs a data range above zero, but it is {span:g}; are the clean frames constant?"
-        )
+        raise LowdoseError(f"SSIM needs a data range above zero, but it is {span:g}; are the clean frames constant?")
     values = []
     for truth, result in _together(("clean", clean), ("denoised", denoised)):
         if min(truth.shape) < SSIM_WINDOW_PX:
@@ -212,7 +210,5 @@ def _upsnr(noisy: Frames, error: float | None) -> float | None:
 
 def _decibels(peak: float, mse: float) -> float:
     if not peak > 0:
-        raise LowdoseError(
-            f"PSNR needs a data range above zero, but it is {peak:g}; are the clean frames constant?"
-        )
+        raise LowdoseError(f"PSNR needs a data range above zero, but it is {peak:g}; are the clean frames constant?")
     return float(10 * np.log10(peak * peak / mse)) if mse > 0 else np.inf

@@ -77,6 +77,9 @@ class BlindSpotNetwork(nn.Module):
         self.branches = nn.ModuleList(Branch(n_taps, size, n_features, n_mixing) for size in kernel_sizes)
         self.branch_logits = nn.Parameter(torch.zeros(len(kernel_sizes)))
 
+    def each_branch(self) -> list[Branch]:
+        return [branch for branch in self.branches if isinstance(branch, Branch)]
+
     def branch_outputs(self, frames: Tensor) -> Tensor:
         """Frames (batch, n_taps, height, width) -> (n_branches, batch, height, width), nowhere below zero.
 
@@ -85,7 +88,7 @@ class BlindSpotNetwork(nn.Module):
         """
         batch, _, height, width = frames.shape
         reach = self.reach_px
-        branches = [branch for branch in self.branches if isinstance(branch, Branch)]
+        branches = self.each_branch()
         kernels = torch.cat([branch.blind_kernel(2 * reach + 1) for branch in branches])
         x = F.conv2d(F.pad(frames, (reach, reach, reach, reach), mode="circular"), kernels)
         x = x.transpose(0, 1).flatten(1)  # (n_branches * n_features, batch * height * width)

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-
 from lowdose import __version__
 from lowdose.errors import LowdoseError
+
 from lowdose_train.blind_spot import METHOD_TAPS, BlindSpotNetwork
 
 FORMAT_VERSION = 1
@@ -20,7 +20,7 @@ def save(contents: dict[str, Any], path: Path) -> None:
     """Write a checkpoint of plain values and tensors; `path` never holds half a file."""
     unfinished = path.with_name(path.name + ".unfinished")
     torch.save({"format_version": FORMAT_VERSION, **contents}, unfinished)
-    os.replace(unfinished, path)
+    unfinished.replace(path)
 
 
 def read(path: Path) -> dict[str, Any]:

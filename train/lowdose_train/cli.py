@@ -6,16 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import click
-
+from lowdose.cli.batch import found_files
 from lowdose.errors import LowdoseError
-from lowdose_train.data import find_files, read_stack
+
+from lowdose_train.data import read_stack
 from lowdose_train.loop import train as train_network
 from lowdose_train.settings import METHODS, Settings, read_settings
 
 
 @click.command()
 @click.argument("method", type=click.Choice(METHODS))
-@click.argument("data", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("data", nargs=-1, required=True)
 @click.option("-o", "run_dir", required=True, metavar="DIR", type=click.Path(path_type=Path), help="Run folder.")
 @click.option("--channel", type=int, help="Channel to train on, counted from 0, where there are several.")
 @click.option("--settings", "settings_file", type=click.Path(path_type=Path), help="JSON file of settings.")
@@ -31,7 +32,7 @@ from lowdose_train.settings import METHODS, Settings, read_settings
 @click.option("--resume", is_flag=True, help="Go on with the interrupted run in DIR.")
 def train(
     method: str,
-    data: tuple[Path, ...],
+    data: tuple[str, ...],
     run_dir: Path,
     channel: int | None,
     settings_file: Path | None,
@@ -41,8 +42,8 @@ def train(
 ) -> None:
     """Train METHOD on noisy stacks: no clean images are needed.
 
-    DATA are files or folders of files. The weights with the lowest loss on held-out frames are written to
-    DIR/best.pt, for `lowdose export`.
+    DATA are files, folders (with all below them) or globs. The weights with the lowest loss on held-out
+    frames are written to DIR/best.pt, for `lowdose export`.
     """
     if resume and (settings_file or start_from):
         raise LowdoseError("--resume takes settings and weights from the run folder; leave out --settings and --from")
@@ -50,7 +51,7 @@ def train(
     values = read_settings(source) if source else {}
     values |= {"method": method} | {name: value for name, value in flags.items() if value is not None}
     settings = Settings.from_mapping(values)
-    files = find_files(data)
+    files = [file for given in data for file, _ in found_files(given)]
     stacks = {str(file): read_stack(file, channel, settings.max_stack_mb) for file in files}
     try:
         result = train_network(
@@ -59,10 +60,13 @@ def train(
     except KeyboardInterrupt:
         _say(f"Stopped. To go on: lowdose train {method} ... -o {run_dir} --resume")
         click.get_current_context().exit(130)
-    for name, value in result.metrics.items():
-        click.echo(f"{name:<14}{value:.6g}" if isinstance(value, float) else f"{name:<14}{value}")
-    click.echo(f"{'stopped by':<14}{result.stopped_by}")
-    click.echo(f"{'checkpoint':<14}{run_dir / 'best.pt'}")
+    for stack in result.metrics["stacks"]:
+        score = "too few frames" if stack["upsnr_db"] is None else f"{stack['upsnr_db']:.2f} dB"
+        click.echo(f"{stack['name']}: uPSNR {score}")
+    click.echo(
+        f"best epoch {result.metrics['epoch']} ({result.metrics['seconds']:.0f} s), "
+        f"held-out loss {result.metrics['held_out']:.5f}, stopped by {result.stopped_by}: {run_dir / 'best.pt'}"
+    )
 
 
 def _say(message: str) -> None:

@@ -3,29 +3,28 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from lowdose.errors import LowdoseError
+from lowdose.io import open_stack
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lowdose.errors import LowdoseError
-from lowdose.io import open_stack
 from lowdose_train.blind_spot import METHOD_TAPS
 from lowdose_train.settings import Settings
 
 PEDESTAL_PERCENTILE = 0.1
-N_SAMPLED_FRAMES = 16
+N_SAMPLED_FRAMES = 8
+N_SAMPLED_PIXELS = 1 << 20
 MAX_HELD_OUT = 4
 DEFAULT_CROP_PX = 128
 CROPS_PER_WINDOW = 5
 MIN_STEPS_PER_EPOCH = 20
-REACH_PX = 3
-"""Pixels that the largest kernel (7 x 7) reaches to each side."""
 
 Array = NDArray[Any]
 
@@ -58,26 +57,16 @@ class TrainingStack:
         }
 
     def scaled(self, frames: Array) -> Tensor:
+        """Frames of the stack, or parts of them, as float32 in units of the noise."""
         return torch.from_numpy((frames.astype(np.float32) - self.offset) / np.float32(self.noise_std))
 
-
-def find_files(paths: Iterable[Path]) -> list[Path]:
-    """Files as given, folders as the files in them (sorted, not recursive, hidden ones left out)."""
-    files: list[Path] = []
-    for path in paths:
-        if path.is_dir():
-            inside = sorted(p for p in path.iterdir() if p.is_file() and not p.name.startswith("."))
-            if not inside:
-                raise LowdoseError(f"the folder {path} holds no files; expected image stacks")
-            files += inside
-        elif path.exists():
-            files.append(path)
-        else:
-            raise LowdoseError(f"{path} does not exist")
-    return files
+    def window(self, centre: int, n_taps: int) -> Tensor:
+        """The window around frame `centre`, (1, n_taps, height, width), in units of the noise."""
+        first = centre - n_taps // 2
+        return self.scaled(self.frames[first : first + n_taps])[None]
 
 
-def read_stack(path: Path, channel: int | None, max_stack_mb: float) -> Array:
+def read_stack(path: str | Path, channel: int | None, max_stack_mb: float) -> Array:
     """One channel of a file as (n_frames, height, width) in the file's type.
 
     Raises LowdoseError for a file that `lowdose.io` cannot read, or of several channels when none was chosen.
@@ -125,10 +114,12 @@ def prepare_stack(name: str, frames: Array, settings: Settings) -> TrainingStack
     if bad is not None:
         raise LowdoseError(f"{name}: frame {bad} holds NaN or infinite pixels; replace them before training")
     sampled = np.unique(np.linspace(0, n_frames - 1, N_SAMPLED_FRAMES).round().astype(int))
-    offset = float(np.percentile(frames[sampled], PEDESTAL_PERCENTILE))
+    values = frames[sampled].reshape(-1)
+    values = values[:: max(1, values.size // N_SAMPLED_PIXELS)]
+    offset = float(np.percentile(values, PEDESTAL_PERCENTILE, method="lower"))  # as the runtime's core does
     noise_std = _noise_std(frames, sampled)
     if noise_std == 0:
-        raise LowdoseError(f"{name} is constant; there is nothing to learn from it")
+        raise LowdoseError(f"{name}: neighbouring pixels or frames are all equal; there is no noise to learn from")
     inside = list(range(n_taps // 2, n_frames - n_taps // 2))
     held_out = _spread(inside, settings.held_out) if len(inside) > 1 else []
     targets = tuple(t for t in inside if t not in held_out)
@@ -158,10 +149,10 @@ class Crops:
     A crop reaches over the frame's edge to its far side, as the network's periodic padding does.
     """
 
-    def __init__(self, stacks: Sequence[TrainingStack], settings: Settings) -> None:
+    def __init__(self, stacks: Sequence[TrainingStack], settings: Settings, margin_px: int) -> None:
         self.stacks = stacks
         self.n_taps = METHOD_TAPS[settings.method]
-        self.margin_px = REACH_PX
+        self.margin_px = margin_px
         self.batch_size = settings.batch_size
         shortest = min(min(stack.frames.shape[1:]) for stack in stacks)
         self.crop_px = settings.crop_px or min(DEFAULT_CROP_PX, shortest)
@@ -201,13 +192,11 @@ def hold_out(stacks: Sequence[TrainingStack], share: float) -> list[TrainingStac
     ]
 
 
-def held_out_windows(stacks: Sequence[TrainingStack], n_taps: int) -> list[tuple[TrainingStack, int, Tensor]]:
-    """Every held-out window: its stack, its centre frame, (1, n_taps, height, width) in units of the noise.
+def held_out_windows(stacks: Sequence[TrainingStack], n_taps: int) -> list[Tensor]:
+    """Every held-out window, (1, n_taps, height, width), in units of its stack's noise.
 
     A single window in all is scored although it is the target too: a blind network of a few
     hundred weights hardly fits the noise of a whole frame.
     """
-    chosen = [(stack, t) for stack in stacks for t in stack.held_out]
-    chosen = chosen or [(stacks[0], stacks[0].targets[0])]
-    reach = n_taps // 2
-    return [(stack, t, stack.scaled(stack.frames[t - reach : t + reach + 1])[None]) for stack, t in chosen]
+    chosen = [stack.window(t, n_taps) for stack in stacks for t in stack.held_out]
+    return chosen or [stacks[0].window(stacks[0].targets[0], n_taps)]

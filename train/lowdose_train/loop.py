@@ -1,33 +1,26 @@
-"""The training loop, from noisy stacks to best.pt."""
+"""Training from noisy stacks to best.pt: what is checked, written and resumed around a `Run`."""
 
 from __future__ import annotations
 
-import copy
 import json
-import math
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from lowdose.errors import LowdoseError
+from lowdose.metrics import umse, upsnr
 from tqdm import tqdm
 
-from lowdose.errors import LowdoseError
 from lowdose_train import checkpoint
 from lowdose_train.blind_spot import METHOD_TAPS, BlindSpotNetwork
-from lowdose_train.data import Array, Crops, TrainingStack, held_out_windows, hold_out, prepare_stack
-from lowdose_train.losses import blind_mse
+from lowdose_train.data import Array, TrainingStack, hold_out, prepare_stack
+from lowdose_train.run import Run
 from lowdose_train.settings import MAY_CHANGE_ON_RESUME, Settings, read_settings
-from lowdose_train.whitening import WhitenedKernel, second_moments
 
-LAST_RATE = 0.01
-"""Learning rate at the end of the run, as a share of the first."""
-N_WHITENING_BATCHES = 8
-MAX_REDRAWS = 10
-LAST_REDRAW = 0.5
-"""Progress after which a dead branch is left alone: a new one could no longer learn."""
+N_SCORED_FRAMES = 32
 
 
 @dataclass(frozen=True)
@@ -54,8 +47,8 @@ def train(
     Written there: settings.json; metrics.jsonl, a line per epoch; best.pt, the averaged weights with the
     lowest held-out blind loss; last.pt, the state after the last whole epoch. An interrupted run (Ctrl-C
     raises KeyboardInterrupt here) goes on from last.pt with `resume`, on the CPU bit for bit as if it had
-    never stopped, unless a budget in seconds rules the learning rate. `start_from` takes its first weights from another
-    run's best.pt. Raises LowdoseError for data, settings, files or a device that do not fit.
+    never stopped, unless a budget in seconds rules the learning rate. `start_from` takes the first weights from
+    another run's best.pt. Raises LowdoseError for data, settings, files or a device that do not fit.
     """
     device = find_device(settings.device)
     if settings.threads is not None:
@@ -81,7 +74,7 @@ def train(
         checkpoint.save(run.state(), last)
 
     with tqdm(total=100, disable=not show_progress, unit="%") as bar:
-        while run.stopped_by() is None:
+        while run.epoch == 0 or run.stopped_by() is None:
             metrics = run.train_epoch(after_step=lambda: bar.update(int(100 * run.progress()) - bar.n))
             bar.set_postfix(loss=metrics["loss"], held_out=metrics["held_out"])
             if metrics["epoch"] == run.best_metrics["epoch"]:
@@ -89,183 +82,31 @@ def train(
             with log.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(metrics) + "\n")
             checkpoint.save(run.state(), last)
-    network, contents = checkpoint.load_checkpoint(best)
-    return TrainResult(network, contents["metrics"], run.stopped_by() or "")
+    contents = run.best_contents()
+    n_taps = METHOD_TAPS[settings.method]
+    network = BlindSpotNetwork(n_taps)
+    network.load_state_dict(contents["state_dict"])
+    contents["metrics"] |= {"stacks": [unsupervised_scores(network, stack, n_taps) for stack in run.stacks]}
+    checkpoint.save(contents, best)
+    return TrainResult(network.eval(), contents["metrics"], run.stopped_by() or "")
 
 
-class Run:
-    """State of one training run, and what an epoch does to it."""
+@torch.no_grad()
+def unsupervised_scores(network: BlindSpotNetwork, stack: TrainingStack, n_taps: int) -> dict[str, Any]:
+    """uMSE and uPSNR (Lee et al., eq. 1 and 2) of a stack without its ends, in its own units.
 
-    def __init__(
-        self, settings: Settings, stacks: list[TrainingStack], device: torch.device, say: Callable[[str], None]
-    ) -> None:
-        n_taps = METHOD_TAPS[settings.method]
-        self.settings, self.device, self.say = settings, device, say
-        self.data = [stack.describe() for stack in stacks]
-        self.network = BlindSpotNetwork(n_taps).to(device)
-        self.averaged = copy.deepcopy(self.network).requires_grad_(False)
-        self.generator = torch.Generator().manual_seed(settings.seed)
-        self.crops = Crops(stacks, settings)
-        self.held_out = [window.to(device) for _, _, window in held_out_windows(stacks, n_taps)]
-        self.epoch = 0
-        self.step = 0
-        self.elapsed_s = 0.0
-        self.clock_s = time.monotonic()
-        self.best_metrics: dict[str, Any] = {"epoch": 0, "held_out": math.inf}
-        self.best_state: dict[str, torch.Tensor] = {}
-
-    def start(self, start_from: Path | None) -> None:
-        """Draw the first weights, or take them from a checkpoint, and see that no branch is dead."""
-        for branch in self.network.branches:
-            branch.redraw(self.generator)
-        if start_from is not None:
-            earlier, meta = checkpoint.load_checkpoint(start_from)
-            if meta["method"] != self.settings.method:
-                raise LowdoseError(f"{start_from} is a {meta['method']} network; expected {self.settings.method}")
-            self.network.load_state_dict(earlier.state_dict())
-        self.averaged.load_state_dict(self.network.state_dict())
-        sample = torch.cat([self.crops.batch(self.generator) for _ in range(N_WHITENING_BATCHES)])
-        self.whiten(second_moments(sample, 2 * self.network.reach_px + 1))
-        self.revive_dead_branches()
-
-    def whiten(self, moments: torch.Tensor) -> None:
-        """Set up the optimiser: Adam on whitened kernels and on all other weights as they are."""
-        self.moments = moments
-        self.whitened = [WhitenedKernel(branch, moments.to(self.device)) for branch in self.network.branches]
-        others = [weights for name, weights in self.network.named_parameters() if not name.endswith("kernel")]
-        coordinates = [kernel.coordinates for kernel in self.whitened]
-        self.optimiser = torch.optim.Adam([*coordinates, *others], lr=self.settings.learning_rate)
-
-    def progress(self) -> float:
-        """Share of the run that is done, 0 to 1."""
-        if self.settings.budget_s is not None:
-            return min(1.0, self.seconds() / self.settings.budget_s)
-        return min(1.0, self.step / (self.settings.epochs * self.crops.steps_per_epoch))
-
-    def seconds(self) -> float:
-        """Training time so far, earlier parts of a resumed run included."""
-        return self.elapsed_s + time.monotonic() - self.clock_s
-
-    def stopped_by(self) -> str | None:
-        if self.progress() >= 1:
-            return "epochs" if self.settings.budget_s is None else "budget"
-        if self.epoch - self.best_metrics["epoch"] >= self.settings.patience_epochs:
-            return "patience"
-        return None
-
-    def train_epoch(self, after_step: Callable[[], None]) -> dict[str, Any]:
-        """The steps of an epoch, or as many as the budget leaves; then score the averaged weights."""
-        losses = []
-        for _ in range(self.crops.steps_per_epoch):
-            losses.append(self.train_step())
-            after_step()
-            if self.progress() >= 1:
-                break
-        self.epoch += 1
-        if self.progress() < LAST_REDRAW:
-            self.revive_dead_branches()
-        metrics = {
-            "epoch": self.epoch,
-            "step": self.step,
-            "seconds": round(self.seconds(), 3),
-            "learning_rate": self.optimiser.param_groups[0]["lr"],
-            "loss": sum(losses) / len(losses),
-            "held_out": self.held_out_loss(),
-        }
-        if not math.isfinite(metrics["held_out"]):
-            raise LowdoseError(
-                f"training diverged in epoch {self.epoch}; lower --learning-rate (now {self.settings.learning_rate:g})"
-            )
-        if metrics["held_out"] < self.best_metrics["held_out"]:
-            self.best_metrics = metrics
-            self.best_state = copy.deepcopy(self.averaged.state_dict())  # a copy: averaging goes on in place
-        return metrics
-
-    def train_step(self) -> float:
-        cosine = 0.5 * (1 + math.cos(math.pi * self.progress()))
-        for group in self.optimiser.param_groups:
-            group["lr"] = self.settings.learning_rate * (LAST_RATE + (1 - LAST_RATE) * cosine)
-        frames = self.crops.batch(self.generator).to(self.device)
-        loss = blind_mse(self.network(frames), frames, self.crops.margin_px)
-        self.network.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        for kernel in self.whitened:
-            kernel.take_gradient()
-        self.optimiser.step()
-        for kernel in self.whitened:
-            kernel.write_kernel()
-        self.step += 1
-        keep = min(self.settings.averaging, self.step / (self.step + 10))  # forget the first weights soon
-        with torch.no_grad():
-            for mean, now in zip(self.averaged.parameters(), self.network.parameters(), strict=True):
-                mean.lerp_(now, 1 - keep)
-        return loss.item()
-
-    @torch.no_grad()
-    def held_out_loss(self) -> float:
-        losses = [float(blind_mse(self.averaged(window), window)) for window in self.held_out]
-        return sum(losses) / len(losses)
-
-    @torch.no_grad()
-    def revive_dead_branches(self) -> None:
-        """Draw new weights for each branch whose last ReLU is zero everywhere on a batch; it never recovers."""
-        frames = self.crops.batch(self.generator).to(self.device)
-        for index, whitened in enumerate(self.whitened):
-            branch = whitened.branch
-            for _ in range(MAX_REDRAWS):
-                if self.network.branch_outputs(frames)[index].any():
-                    break
-                self.say(f"epoch {self.epoch}: branch {index} was dead, drew new weights for it")
-                branch.redraw(self.generator)
-                whitened.read_kernel()
-                self.averaged.branches[index].load_state_dict(branch.state_dict())
-                for weights in (whitened.coordinates, branch.mixing, branch.head):
-                    self.optimiser.state.pop(weights, None)
-
-    def best_contents(self) -> dict[str, Any]:
-        return {
-            "method": self.settings.method,
-            "settings": self.settings.to_mapping(),
-            "state_dict": self.best_state,
-            "metrics": self.best_metrics,
-            "seed": self.settings.seed,
-            "commit": checkpoint.source_commit(),
-            "data": self.data,
-        }
-
-    def state(self) -> dict[str, Any]:
-        return {
-            "network": self.network.state_dict(),
-            "averaged": self.averaged.state_dict(),
-            "moments": self.moments,
-            "coordinates": [kernel.coordinates.detach() for kernel in self.whitened],
-            "optimiser": self.optimiser.state_dict(),
-            "generator": self.generator.get_state(),
-            "epoch": self.epoch,
-            "step": self.step,
-            "seconds": self.seconds(),
-            "best_metrics": self.best_metrics,
-            "best_state": self.best_state,
-            "data": self.data,
-        }
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Go on from what `state` gave. Raises LowdoseError when the data are not those of the run."""
-        if state.get("data") != self.data:
-            raise LowdoseError(
-                "the data are not those that the interrupted run was trained on; "
-                "give the same files to --resume, or start a new run with --from best.pt"
-            )
-        self.network.load_state_dict(state["network"])
-        self.averaged.load_state_dict(state["averaged"])
-        self.whiten(state["moments"])
-        for kernel, coordinates in zip(self.whitened, state["coordinates"], strict=True):
-            kernel.coordinates.data.copy_(coordinates)
-        self.optimiser.load_state_dict(state["optimiser"])
-        self.generator.set_state(state["generator"])
-        self.epoch, self.step, self.elapsed_s = state["epoch"], state["step"], state["seconds"]
-        self.best_metrics, self.best_state = state["best_metrics"], state["best_state"]
-        self.clock_s = time.monotonic()
+    At most N_SCORED_FRAMES frames are scored; None where there are too few. WCVD sees the frames t - 1 and t + 1 with
+    which the uMSE compares, so its uMSE is too low; the blind loss is not, and chooses the weights.
+    """
+    reach = n_taps // 2
+    centres = range(reach, len(stack.frames) - reach)[:N_SCORED_FRAMES]
+    denoised = [network(stack.window(t, n_taps))[0, 0].numpy() * stack.noise_std + stack.offset for t in centres]
+    noisy = stack.frames[centres.start : centres.stop]
+    return {
+        "name": stack.name,
+        "umse": umse(noisy, np.stack(denoised)),
+        "upsnr_db": upsnr(noisy, np.stack(denoised)),
+    }
 
 
 def find_device(name: str) -> torch.device:

@@ -39,7 +39,7 @@ class Settings:
     """Decay per step of the running average of the weights, which is what is scored and kept."""
     held_out: float = 0.1
     """Share of each stack's frames that are never a training target (at least one, at most four)."""
-    patience_epochs: int = 25
+    patience_epochs: int = 40
     """Stop after this many epochs without a better held-out loss."""
     max_stack_mb: float = 2000.0
     """Of a larger stack only as many frames as fit, taken from its start, are read."""

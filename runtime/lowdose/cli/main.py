@@ -58,7 +58,7 @@ def lowdose() -> None:
 def main() -> None:
     """Run the command line. Exit codes: 0 done, 2 bad input (message on standard error), 130 Ctrl-C."""
     try:
-        code = lowdose.main(standalone_mode=False)
+        code = lowdose.main(prog_name="lowdose", standalone_mode=False)
     except click.ClickException as error:
         error.show()
         sys.exit(2)

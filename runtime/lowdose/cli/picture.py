@@ -22,10 +22,14 @@ def grey(frame: NDArray[Any], low: float, high: float) -> Grey:
 
 
 def log_spectrum(frame: NDArray[Any]) -> Grey:
-    """Logarithm of the power spectrum, zero frequency in the middle; black is the median, white the top 0.1 %."""
+    """Logarithm of the power spectrum, zero frequency in the middle: white is the top 0.1 %, black the median.
+
+    Where a low-pass left less than half of the spectrum, black is six decades below white.
+    """
     values = np.asarray(frame, np.float64)
     power = np.log(np.abs(np.fft.fftshift(np.fft.fft2(values - values.mean()))) ** 2 + 1e-9)
-    return grey(power, float(np.median(power)), float(np.percentile(power, 99.9)))
+    white = float(np.percentile(power, 99.9))
+    return grey(power, max(float(np.median(power)), white - 6 * np.log(10)), white)
 
 
 def save_panels(path: Path, captions: Sequence[str], rows: Sequence[Sequence[Grey]]) -> None:
