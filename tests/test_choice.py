@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import references
 from lowdose import NO_LOW_PASS, Settings, load
-from lowdose.auto import mirrored, output_dtype, spread_windows
+from lowdose.auto import mirrored, output_dtype, sample_windows, spread_windows
 
 LOOSE_WAVE_PX = 24
 
@@ -104,6 +104,12 @@ def test_sample_windows_lie_in_the_sequence(n_frames, taps):
         assert all(0 <= i < n_frames for i in window)
         if n_frames > 2 * taps[-1]:  # room for whole windows: consecutive frames
             assert np.diff(window).tolist() == [1] * (len(taps) - 1)
+
+
+def test_samples_of_large_frames_are_their_middle():
+    frames = np.zeros((1, 900, 800), np.float32)
+    frames[0, 66:834, 16:784] = 1
+    assert (sample_windows(frames, [0]) == np.ones((1, 1, 768, 768))).all()
 
 
 def test_mirroring_repeats_no_end_frame():

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tifffile
 from lowdose import NO_LOW_PASS, Settings, load
+from lowdose.drift import load_shifts
 from lowdose.io import open_stack, read_provenance
 from lowdose.pipeline import Job, denoise_file
 
@@ -199,3 +200,40 @@ def test_an_interrupted_run_leaves_nothing(tmp_path, model_files):
     with pytest.raises(KeyboardInterrupt):
         denoise_file(source, out, load(model_files["wcid"], device="cpu"), Job(), stop)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["in.npy"]
+
+
+def drifting_movie(path, step_px=(0.6, -1.3), n_frames=8):
+    """Blobs that move with known steps, 40 counts at the peak; returns the shifts that bring them back."""
+    y, x = np.mgrid[:80, :96].astype(float)
+    random = np.random.default_rng(4)
+    places = random.uniform(10, 70, (25, 2))
+    steps = np.outer(np.arange(n_frames), step_px)
+    frames = [
+        10 + 40 * sum(np.exp(-((y - v - dy) ** 2 + (x - u - dx) ** 2) / 8) for v, u in places) for dy, dx in steps
+    ]
+    np.save(path, random.poisson(frames).astype(np.uint16))
+    return -steps
+
+
+def test_drift_is_undone_and_its_shifts_are_saved(lowdose, tmp_path, model_files):
+    source, out = tmp_path / "moving.npy", tmp_path / "still.npy"
+    shifts = drifting_movie(source)
+    outcome = lowdose("denoise", source, "-o", out, "--model", model_files["wcvd"], "--drift", "--json")
+    assert outcome.code == 0, outcome.err
+    (report,) = json.loads(outcome.out)["results"]
+    assert report["drift_unsure_frames"] == []
+    found = load_shifts(tmp_path / "still.npy.drift.csv").shifts_px
+    np.testing.assert_allclose(found, shifts, atol=0.1)
+    rows, columns = slice(*report["valid_rows"]), slice(*report["valid_columns"])
+    assert (rows, columns) == (slice(0, 75), slice(10, 96))
+    still, moving = np.load(out)[:, rows, columns], np.load(source)[:, rows, columns]
+    assert still.dtype == np.float32
+    spread = [np.std(stack.mean(axis=0)) for stack in (still, moving)]
+    assert spread[0] > 1.3 * spread[1]  # the mean over time is sharp where frames lie on each other
+    again = lowdose("denoise", source, "-o", tmp_path / "other.npy", "--model", model_files["wcvd"], "--drift")
+    assert again.code == 0
+    assert "shifts in" in again.out
+    (tmp_path / "other.npy").unlink()
+    again = lowdose("denoise", source, "-o", tmp_path / "other.npy", "--model", model_files["wcvd"], "--drift")
+    assert again.code == 2
+    assert "other.npy.drift.csv exists" in again.err

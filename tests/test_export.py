@@ -8,12 +8,11 @@ import onnxruntime
 import pytest
 import references
 import torch
-from model_files import make_checkpoint, make_model_file, random_network, weights_of
-
 from lowdose import LowdoseError, load
 from lowdose_export import functions, parity
 from lowdose_export.blind_spot import export_blind_spot
 from lowdose_train.checkpoint import save
+from model_files import make_checkpoint, make_model_file, random_network, weights_of
 
 TOLERANCE = 1e-5
 
@@ -76,7 +75,10 @@ def test_the_file_follows_the_contract(model_files):
     dimensions = [d.dim_param or d.dim_value for d in model.graph.input[0].type.tensor_type.shape.dim]
     assert dimensions == ["batch", 1, "height", "width"]
     assert [value.name for value in model.graph.output] == ["denoised"]
-    assert [(node.domain, node.op_type) for node in model.graph.node] == [("lowdose", "BlindSpot"), ("lowdose", "LowPass")]
+    assert [(node.domain, node.op_type) for node in model.graph.node] == [
+        ("lowdose", "BlindSpot"),
+        ("lowdose", "LowPass"),
+    ]
     used = {node.op_type for function in model.functions for node in function.node}
     assert not used & {"DFT", "Pad"}  # TensorRT's parser refuses these, or their modes
     metadata = json.loads(model.metadata_props[0].value)
@@ -129,7 +131,11 @@ def test_bad_checkpoints_are_refused(lowdose, tmp_path):
     (tmp_path / "text.pt").write_text("no checkpoint")
     torch.save({"weights": [1.0]}, tmp_path / "foreign.pt")
     save({"method": "other", "state_dict": {}}, tmp_path / "method.pt")
-    for name, word in (("text.pt", "cannot read"), ("foreign.pt", "no lowdose checkpoint"), ("method.pt", "known method")):
+    for name, word in (
+        ("text.pt", "cannot read"),
+        ("foreign.pt", "no lowdose checkpoint"),
+        ("method.pt", "known method"),
+    ):
         outcome = lowdose("export", tmp_path / name, "-o", tmp_path / "model.onnx")
         assert outcome.code == 2
         assert word in outcome.err

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from lowdose.errors import LowdoseError
+
 SIDES_PX = (1024, 2048)
 SAFETY = 1.2
 
@@ -27,13 +29,19 @@ print(json.dumps(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit))
 
 
 def bytes_per_px(path: Path, n_taps: int) -> float:
-    """Memory of one run beyond the stream's own buffers, in bytes per pixel, with a margin of 20 %."""
-    small, large = (
-        json.loads(
-            subprocess.run([sys.executable, "-c", PROBE, str(path), str(side)], capture_output=True, check=True).stdout
-        )
-        for side in SIDES_PX
-    )
+    """Memory of one run beyond the stream's own buffers, in bytes per pixel, with a margin of 20 %.
+
+    Raises LowdoseError where the peak memory of a process cannot be read (Windows).
+    """
+    small, large = (peak_bytes(path, side) for side in SIDES_PX)
     held = 4 * (n_taps + 1 + 2)  # ring, result, and the frame with its copy in the probe itself
     per_px = (large - small) / (SIDES_PX[1] ** 2 - SIDES_PX[0] ** 2)
     return float(round(SAFETY * max(per_px - held, 4.0), 1))
+
+
+def peak_bytes(path: Path, side_px: int) -> int:
+    """Peak memory of a process that runs the model on square frames."""
+    done = subprocess.run([sys.executable, "-c", PROBE, str(path), str(side_px)], capture_output=True, text=True)
+    if done.returncode != 0:
+        raise LowdoseError(f"cannot measure the memory of {path}: {done.stderr.strip().splitlines()[-1]}")
+    return int(json.loads(done.stdout))

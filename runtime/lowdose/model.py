@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from lowdose import _core
-from lowdose.auto import spread_windows
+from lowdose.auto import sample_windows
 from lowdose.devices import available_devices, check_device, runtime_path
 from lowdose.errors import LowdoseError
 
@@ -179,11 +179,7 @@ class Model:
         self.check_length(len(sequence))
         settings = settings or Settings()
         if not settings.complete:
-            indices = spread_windows(len(sequence), self.taps)
-            windows = np.asarray([[sequence[i] for i in window] for window in indices], dtype=np.float32)
-            if not np.isfinite(windows).all():
-                raise LowdoseError("the stack holds NaN or infinite pixels; replace them first")
-            settings = self.choose(windows, settings, threads)
+            settings = self.choose(sample_windows(sequence, self.taps), settings, threads)
         stream = self.stream(
             sequence.shape[1],
             sequence.shape[2],

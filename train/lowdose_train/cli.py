@@ -18,6 +18,7 @@ from lowdose_train.settings import METHODS, Settings, read_settings
 @click.argument("method", type=click.Choice(METHODS))
 @click.argument("data", nargs=-1, required=True)
 @click.option("-o", "run_dir", required=True, metavar="DIR", type=click.Path(path_type=Path), help="Run folder.")
+@click.option("--axes", help="What the dimensions of the files are, one letter each, such as TCYX.")
 @click.option("--channel", type=int, help="Channel to train on, counted from 0, where there are several.")
 @click.option("--settings", "settings_file", type=click.Path(path_type=Path), help="JSON file of settings.")
 @click.option("--epochs", type=int, help="Length of the run (default 60).")
@@ -34,6 +35,7 @@ def train(
     method: str,
     data: tuple[str, ...],
     run_dir: Path,
+    axes: str | None,
     channel: int | None,
     settings_file: Path | None,
     start_from: Path | None,
@@ -52,7 +54,7 @@ def train(
     values |= {"method": method} | {name: value for name, value in flags.items() if value is not None}
     settings = Settings.from_mapping(values)
     files = [file for given in data for file, _ in found_files(given)]
-    stacks = {str(file): read_stack(file, channel, settings.max_stack_mb) for file in files}
+    stacks = {str(file): read_stack(file, axes, channel, settings.max_stack_mb) for file in files}
     try:
         result = train_network(
             settings, stacks, run_dir, start_from=start_from, resume=resume, show_progress=True, say=_say

@@ -66,12 +66,13 @@ class TrainingStack:
         return self.scaled(self.frames[first : first + n_taps])[None]
 
 
-def read_stack(path: str | Path, channel: int | None, max_stack_mb: float) -> Array:
+def read_stack(path: str | Path, axes: str | None, channel: int | None, max_stack_mb: float) -> Array:
     """One channel of a file as (n_frames, height, width) in the file's type.
 
-    Raises LowdoseError for a file that `lowdose.io` cannot read, or of several channels when none was chosen.
+    `axes` overrules what the file says, one letter per dimension. Raises LowdoseError for a file that
+    `lowdose.io` cannot read, or of several channels when none was chosen.
     """
-    with open_stack(path) as stack:
+    with open_stack(path, axes=axes) as stack:
         if channel is None and stack.n_channels > 1:
             raise LowdoseError(
                 f"{path} has {stack.n_channels} channels; choose one with --channel 0 to {stack.n_channels - 1}"
