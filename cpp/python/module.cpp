@@ -37,21 +37,25 @@ Stack as_stack(const py::array& frames, py::ssize_t n_dimensions, const char* ax
 Choice choose_from(const Model& model, const py::array& array, const Wanted& wanted, int threads) {
     const Stack windows = as_stack(array, 4, "(n_windows, n_taps, height, width)");
     if (windows.shape(1) != model.contract().n_taps())
-        throw Error("windows hold " + std::to_string(windows.shape(1)) + " frames, the model takes " + std::to_string(model.contract().n_taps()));
+        throw Error("windows hold " + std::to_string(windows.shape(1)) + " frames, the model takes " +
+                    std::to_string(model.contract().n_taps()));
     std::vector<Window> views;
     for (py::ssize_t i = 0; i < windows.shape(0); ++i) {
         views.emplace_back();
         for (py::ssize_t tap = 0; tap < windows.shape(1); ++tap) views.back().push_back(windows.data(i, tap));
     }
     const py::gil_scoped_release released;
-    return choose(model, views, static_cast<int>(windows.shape(2)), static_cast<int>(windows.shape(3)), threads, wanted);
+    return choose(model, views, static_cast<int>(windows.shape(2)), static_cast<int>(windows.shape(3)), threads,
+                  wanted);
 }
 
 py::object push(Stream& stream, const py::array& frame) {
     const StreamOptions& options = stream.options();
-    if (frame.ndim() != 2 || frame.shape(0) != stream.height() || frame.shape(1) != stream.width() || dtype_name(frame) != name_of(options.in))
-        throw Error("the stream takes frames of " + std::to_string(stream.height()) + "x" + std::to_string(stream.width()) + " " +
-                    name_of(options.in) + ", given " + shape_text(frame) + " " + dtype_name(frame));
+    if (frame.ndim() != 2 || frame.shape(0) != stream.height() || frame.shape(1) != stream.width() ||
+        dtype_name(frame) != name_of(options.in))
+        throw Error("the stream takes frames of " + std::to_string(stream.height()) + "x" +
+                    std::to_string(stream.width()) + " " + name_of(options.in) + ", given " + shape_text(frame) + " " +
+                    dtype_name(frame));
     const py::array rows = frame.strides(1) == frame.itemsize() ? frame : py::array::ensure(frame, py::array::c_style);
     py::array out(py::dtype(name_of(options.out)), {stream.height(), stream.width()});
     bool ready = false;
@@ -135,10 +139,13 @@ PYBIND11_MODULE(_core, module) {
         }
     });
 
-    module.def("runtime_info", [](const std::string& ort_path) {
-        const auto library = ort::Library::load(ort_path);
-        return py::make_tuple(library->version(), library->providers());
-    }, py::arg("ort_path"));
+    module.def(
+        "runtime_info",
+        [](const std::string& ort_path) {
+            const auto library = ort::Library::load(ort_path);
+            return py::make_tuple(library->version(), library->providers());
+        },
+        py::arg("ort_path"));
     module.def("cast", &cast, py::arg("frame"), py::arg("offset"), py::arg("dtype"));
     module.def("low_pass", &filtered, py::arg("frame"), py::arg("cutoff"));
 
@@ -148,25 +155,31 @@ PYBIND11_MODULE(_core, module) {
         .def_readonly("offset", &Choice::offset);
 
     py::class_<Model, std::shared_ptr<Model>>(module, "Model")
-        .def(py::init<const std::string&, const std::string&, const std::string&>(), py::arg("path"), py::arg("ort_path"), py::arg("device"),
-             py::call_guard<py::gil_scoped_release>())
+        .def(py::init<const std::string&, const std::string&, const std::string&>(), py::arg("path"),
+             py::arg("ort_path"), py::arg("device"), py::call_guard<py::gil_scoped_release>())
         .def_property_readonly("metadata", &Model::metadata)
         .def_property_readonly("device", &Model::device)
         .def_property_readonly("runtime_version", [](const Model& model) { return model.runtime().version(); })
-        .def("choose", [](const Model& model, const py::array& windows, std::optional<int> weight_set, std::optional<float> cutoff,
-                          std::optional<float> offset, int threads) { return choose_from(model, windows, {weight_set, cutoff, offset}, threads); },
-             py::arg("windows"), py::arg("weight_set"), py::arg("cutoff"), py::arg("offset"), py::arg("threads"));
+        .def(
+            "choose",
+            [](const Model& model, const py::array& windows, std::optional<int> weight_set, std::optional<float> cutoff,
+               std::optional<float> offset,
+               int threads) { return choose_from(model, windows, {weight_set, cutoff, offset}, threads); },
+            py::arg("windows"), py::arg("weight_set"), py::arg("cutoff"), py::arg("offset"), py::arg("threads"));
 
     py::class_<Stream>(module, "Stream")
-        .def(py::init([](std::shared_ptr<Model> model, int height, int width, const std::string& dtype_in, const std::string& dtype_out,
-                         int threads, int tile, double max_bytes, std::optional<int> weight_set, std::optional<float> cutoff,
-                         std::optional<float> offset) {
-                 const StreamOptions options{parse_dtype(dtype_in), parse_dtype(dtype_out), threads, tile, max_bytes, {weight_set, cutoff, offset}};
+        .def(py::init([](std::shared_ptr<Model> model, int height, int width, const std::string& dtype_in,
+                         const std::string& dtype_out, int threads, int tile, double max_bytes,
+                         std::optional<int> weight_set, std::optional<float> cutoff, std::optional<float> offset) {
+                 const StreamOptions options{
+                     parse_dtype(dtype_in),       parse_dtype(dtype_out), threads, tile, max_bytes,
+                     {weight_set, cutoff, offset}};
                  const py::gil_scoped_release released;
                  return std::make_unique<Stream>(std::move(model), height, width, options);
              }),
-             py::arg("model"), py::arg("height"), py::arg("width"), py::kw_only(), py::arg("dtype_in"), py::arg("dtype_out"), py::arg("threads"),
-             py::arg("tile"), py::arg("max_bytes"), py::arg("weight_set"), py::arg("cutoff"), py::arg("offset"))
+             py::arg("model"), py::arg("height"), py::arg("width"), py::kw_only(), py::arg("dtype_in"),
+             py::arg("dtype_out"), py::arg("threads"), py::arg("tile"), py::arg("max_bytes"), py::arg("weight_set"),
+             py::arg("cutoff"), py::arg("offset"))
         .def("push", &push, py::arg("frame"))
         .def("flush", &flush)
         .def("reset", &Stream::reset)

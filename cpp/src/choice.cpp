@@ -13,7 +13,7 @@ namespace lowdose {
 namespace {
 
 constexpr int largest_crop = 512;
-const std::vector<float> all_cutoffs = {0.04f, 0.05f, 0.06f, 1.0f / 14, 0.085f, 0.1f, 0.12f, 1.0f / 7,
+const std::vector<float> all_cutoffs = {0.04f, 0.05f, 0.06f, 1.0f / 14, 0.085f,   0.1f, 0.12f,      1.0f / 7,
                                         0.17f, 0.2f,  0.24f, 0.28f,     1.0f / 3, 0.4f, cutoff_none};
 
 float percentile(const std::vector<Window>& windows, size_t centre, size_t n_pixels) {
@@ -41,7 +41,8 @@ std::vector<float> crop(const float* frame, int height, int width, int crop_heig
     std::vector<float> out;
     const int y0 = (height - crop_height) / 2, x0 = (width - crop_width) / 2;
     for (int y = y0; y < y0 + crop_height; ++y)
-        for (int x = x0; x < x0 + crop_width; ++x) out.push_back(frame[static_cast<std::ptrdiff_t>(y) * width + x] - offset);
+        for (int x = x0; x < x0 + crop_width; ++x)
+            out.push_back(frame[static_cast<std::ptrdiff_t>(y) * width + x] - offset);
     return out;
 }
 
@@ -55,10 +56,13 @@ void add_risk(const Spectrum& y, const Spectrum& f, const Spectrum& b, const Spe
         for (int k_x = 0; k_x < y.n_columns; ++k_x, ++at) {
             const double twins = k_x == 0 || 2 * k_x == y.width ? 1.0 : 2.0;  // the half that is not stored
             const double f_re = f.re[at], f_im = f.im[at];
-            const double gain = f_re * f_re + f_im * f_im - 2 * (f_re * y.re[at] + f_im * y.im[at]) +
-                                2 * (static_cast<double>(b.re[at]) * d.re[at] + static_cast<double>(b.im[at]) * d.im[at]);
+            const double gain =
+                f_re * f_re + f_im * f_im - 2 * (f_re * y.re[at] + f_im * y.im[at]) +
+                2 * (static_cast<double>(b.re[at]) * d.re[at] + static_cast<double>(b.im[at]) * d.im[at]);
             size_t c = 0;
-            while (c < cutoffs.size() && cutoffs[c] < cutoff_all && !inside_disc(k_y, y.height, k_x, y.width, cutoffs[c])) ++c;
+            while (c < cutoffs.size() && cutoffs[c] < cutoff_all &&
+                   !inside_disc(k_y, y.height, k_x, y.width, cutoffs[c]))
+                ++c;
             if (c < cutoffs.size()) ring[c] += twins * gain / (n_pixels * n_pixels);
         }
     double sum = 0;
@@ -70,7 +74,8 @@ void add_risk(const Spectrum& y, const Spectrum& f, const Spectrum& b, const Spe
 Choice choose(const Model& model, const std::vector<Window>& windows, int height, int width, int threads,
               const Wanted& wanted) {
     const Contract& contract = model.contract();
-    const auto centre = static_cast<size_t>(std::find(contract.taps.begin(), contract.taps.end(), 0) - contract.taps.begin());
+    const auto centre =
+        static_cast<size_t>(std::find(contract.taps.begin(), contract.taps.end(), 0) - contract.taps.begin());
     const auto n_pixels = static_cast<size_t>(height) * static_cast<size_t>(width);
     Choice choice;
     choice.offset = wanted.offset ? *wanted.offset : percentile(windows, centre, n_pixels);
@@ -81,10 +86,13 @@ Choice choose(const Model& model, const std::vector<Window>& windows, int height
     if (!choose_cutoff && !choose_set) return choice;
 
     const std::vector<float> cutoffs = choose_cutoff ? all_cutoffs : std::vector<float>{choice.cutoff};
-    const int h = std::max(crop_length(height), contract.min_size_px), w = std::max(crop_length(width), contract.min_size_px);
+    const int h = std::max(crop_length(height), contract.min_size_px),
+              w = std::max(crop_length(width), contract.min_size_px);
     const Network network = model.open(h, w, threads);
     const auto size = static_cast<size_t>(h) * static_cast<size_t>(w);
-    const auto spectrum = [&](const std::vector<float>& frame) { return forward_transform(frame.data(), h, w, w / 2 + 1); };
+    const auto spectrum = [&](const std::vector<float>& frame) {
+        return forward_transform(frame.data(), h, w, w / 2 + 1);
+    };
     double least = std::numeric_limits<double>::infinity();
     for (int set = 0; set < contract.n_weight_sets; ++set) {
         if (!choose_set && set != choice.weight_set) continue;

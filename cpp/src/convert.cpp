@@ -18,7 +18,7 @@ struct Named {
     const char* name;
     size_t size;
 };
-constexpr Named known[] = {{DType::u8, "uint8", 1},  {DType::u16, "uint16", 2},  {DType::i16, "int16", 2},
+constexpr Named known[] = {{DType::u8, "uint8", 1},   {DType::u16, "uint16", 2},  {DType::i16, "int16", 2},
                            {DType::u32, "uint32", 4}, {DType::f32, "float32", 4}, {DType::f64, "float64", 8}};
 
 const Named& entry(DType dtype) { return known[static_cast<size_t>(dtype)]; }
@@ -27,12 +27,18 @@ const Named& entry(DType dtype) { return known[static_cast<size_t>(dtype)]; }
 template <class Action>
 void with_type(DType dtype, Action action) {
     switch (dtype) {
-        case DType::u8: return action(std::uint8_t{});
-        case DType::u16: return action(std::uint16_t{});
-        case DType::i16: return action(std::int16_t{});
-        case DType::u32: return action(std::uint32_t{});
-        case DType::f32: return action(float{});
-        case DType::f64: return action(double{});
+        case DType::u8:
+            return action(std::uint8_t{});
+        case DType::u16:
+            return action(std::uint16_t{});
+        case DType::i16:
+            return action(std::int16_t{});
+        case DType::u32:
+            return action(std::uint32_t{});
+        case DType::f32:
+            return action(float{});
+        case DType::f64:
+            return action(double{});
     }
 }
 

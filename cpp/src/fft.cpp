@@ -16,10 +16,16 @@ constexpr int block = 16;
 
 std::vector<int> factorise(int n) {
     std::vector<int> factors;
-    while (n % 4 == 0) { factors.push_back(4); n /= 4; }
+    while (n % 4 == 0) {
+        factors.push_back(4);
+        n /= 4;
+    }
     for (int p = 2; n > 1; ++p) {
         if (p * p > n) p = n;
-        while (n % p == 0) { factors.push_back(p); n /= p; }
+        while (n % p == 0) {
+            factors.push_back(p);
+            n /= p;
+        }
     }
     return factors;
 }
@@ -118,7 +124,8 @@ void transform_columns(Spectrum& spectrum, int sign) {
 
 }  // namespace
 
-// Two real rows share one complex transform: z = a + i b, A[k] = (Z[k] + conj Z[-k]) / 2, B[k] = (Z[k] - conj Z[-k]) / 2i.
+// Two real rows share one complex transform: z = a + i b, A[k] = (Z[k] + conj Z[-k]) / 2, B[k] = (Z[k] - conj Z[-k]) /
+// 2i.
 Spectrum forward_transform(const float* frame, int height, int width, int n_columns) {
     const auto h = static_cast<size_t>(height), w = static_cast<size_t>(width), kept = static_cast<size_t>(n_columns);
     Spectrum spectrum{height, width, n_columns, std::vector<float>(h * kept), std::vector<float>(h * kept)};

@@ -16,8 +16,8 @@ public:
     void run(float* re, float* im, float* scratch_re, float* scratch_im, int count, int sign) const;
 
 private:
-    void stage(int radix, int done, const float* in_re, const float* in_im, float* out_re, float* out_im,
-               int count, int sign) const;
+    void stage(int radix, int done, const float* in_re, const float* in_im, float* out_re, float* out_im, int count,
+               int sign) const;
 
     int length_;
     std::vector<int> factors_;

@@ -74,13 +74,19 @@ private:
     void read_object(Json& value, int depth) {
         value.type_ = Json::Type::object;
         expect('{');
-        if (peek() == '}') { ++position_; return; }
+        if (peek() == '}') {
+            ++position_;
+            return;
+        }
         while (true) {
             if (peek() != '"') fail("expected a key");
             std::string key = read_string();
             expect(':');
             value.members_[key] = read_value(depth + 1);
-            if (peek() == '}') { ++position_; return; }
+            if (peek() == '}') {
+                ++position_;
+                return;
+            }
             expect(',');
         }
     }
@@ -88,10 +94,16 @@ private:
     void read_array(Json& value, int depth) {
         value.type_ = Json::Type::array;
         expect('[');
-        if (peek() == ']') { ++position_; return; }
+        if (peek() == ']') {
+            ++position_;
+            return;
+        }
         while (true) {
             value.items_.push_back(read_value(depth + 1));
-            if (peek() == ']') { ++position_; return; }
+            if (peek() == ']') {
+                ++position_;
+                return;
+            }
             expect(',');
         }
     }
@@ -107,9 +119,12 @@ private:
                 if (position_ >= text_.size()) fail("unfinished string");
                 c = text_[position_++];
                 const std::string plain = "\"\\/", escaped = "bfnrt", controls = "\b\f\n\r\t";
-                if (const auto found = escaped.find(c); found != std::string::npos) c = controls[found];
-                else if (c == 'u') result += '\\';
-                else if (plain.find(c) == std::string::npos) fail("unknown escape");
+                if (const auto found = escaped.find(c); found != std::string::npos)
+                    c = controls[found];
+                else if (c == 'u')
+                    result += '\\';
+                else if (plain.find(c) == std::string::npos)
+                    fail("unknown escape");
             }
             result += c;
         }

@@ -20,7 +20,8 @@ void low_pass(float* frame, int height, int width, float cutoff) {
     for (int y = 0; y < height; ++y)
         for (int x = 0; x < spectrum.n_columns; ++x)
             if (!inside_disc(y, height, x, width, cutoff)) {
-                const size_t at = static_cast<size_t>(y) * static_cast<size_t>(spectrum.n_columns) + static_cast<size_t>(x);
+                const size_t at =
+                    static_cast<size_t>(y) * static_cast<size_t>(spectrum.n_columns) + static_cast<size_t>(x);
                 spectrum.re[at] = spectrum.im[at] = 0.0f;
             }
     backward_transform(spectrum, frame);

@@ -55,7 +55,8 @@ void Network::run(const std::vector<const float*>& frames, int weight_set, float
     const std::vector<std::int64_t> shape{1, 1, height_, width_};
     std::vector<ort::Tensor> inputs;
     for (size_t tap = 0; tap < frames.size(); ++tap)  // ONNX Runtime does not write to its inputs
-        inputs.push_back({"frame_" + std::to_string(tap), ort::Tensor::Type::float32, const_cast<float*>(frames[tap]), shape});
+        inputs.push_back(
+            {"frame_" + std::to_string(tap), ort::Tensor::Type::float32, const_cast<float*>(frames[tap]), shape});
     std::int64_t set = weight_set;
     inputs.push_back({"weight_set", ort::Tensor::Type::int64, &set, {}});
     if (contract_.has_low_pass) inputs.push_back({"cutoff", ort::Tensor::Type::float32, &cutoff, {}});
@@ -71,7 +72,9 @@ Model::Model(const std::string& path, const std::string& ort_path, const std::st
         metadata_ = session.metadata("lowdose");
         contract_ = read_contract(path, metadata_);
         const std::vector<std::string> names = session.input_names();
-        const auto has = [&](const std::string& name) { return std::find(names.begin(), names.end(), name) != names.end(); };
+        const auto has = [&](const std::string& name) {
+            return std::find(names.begin(), names.end(), name) != names.end();
+        };
         bool complete = true;  // weight_set and cutoff have defaults, so they are not in this list
         for (int tap = 0; tap < contract_.n_taps(); ++tap) complete = complete && has("frame_" + std::to_string(tap));
         if (!complete) throw Error(path + ": the graph's inputs are not those that its metadata names");
@@ -86,7 +89,8 @@ Network Model::open(int height, int width, int threads) const {
     const int smallest = contract_.min_size_px;
     if (height < smallest || width < smallest)
         throw Error("frames of " + std::to_string(height) + "x" + std::to_string(width) + " pixels are too small for " +
-                    contract_.method + ": its kernels need at least " + std::to_string(smallest) + "x" + std::to_string(smallest));
+                    contract_.method + ": its kernels need at least " + std::to_string(smallest) + "x" +
+                    std::to_string(smallest));
     ort::SessionOptions options;
     options.device = device_;
     options.threads = threads;

@@ -20,15 +20,14 @@ namespace {
 constexpr std::uint32_t api_version = 11;
 
 constexpr int get_error_message = 2, create_env = 3, create_session_from_array = 8, run_session = 9,
-              create_session_options = 10, set_log_severity = 22, set_intra_op_threads = 24,
-              session_input_count = 30, session_input_name = 36, create_tensor_with_data = 49,
-              create_cpu_memory_info = 69, allocator_free = 76, default_allocator = 78, release_env = 92,
-              release_status = 93, release_memory_info = 94, release_session = 95, release_value = 96,
-              release_session_options = 100, session_metadata = 111, metadata_lookup = 116,
-              release_metadata = 118, override_dimension = 124, available_providers = 125,
+              create_session_options = 10, set_log_severity = 22, set_intra_op_threads = 24, session_input_count = 30,
+              session_input_name = 36, create_tensor_with_data = 49, create_cpu_memory_info = 69, allocator_free = 76,
+              default_allocator = 78, release_env = 92, release_status = 93, release_memory_info = 94,
+              release_session = 95, release_value = 96, release_session_options = 100, session_metadata = 111,
+              metadata_lookup = 116, release_metadata = 118, override_dimension = 124, available_providers = 125,
               release_providers = 126, add_config_entry = 130, append_tensorrt = 170, create_tensorrt = 171,
-              update_tensorrt = 172, release_tensorrt = 174, append_cuda = 204, create_cuda = 205,
-              update_cuda = 206, release_cuda = 208;
+              update_tensorrt = 172, release_tensorrt = 174, append_cuda = 204, create_cuda = 205, update_cuda = 206,
+              release_cuda = 208;
 
 using Status = void*;  // null: success
 using Release = void (*)(void*);
@@ -115,10 +114,12 @@ std::shared_ptr<Library> Library::load(const std::string& path) {
     std::shared_ptr<Library> library(new Library);
     library->version_ = base->version();
     library->table_ = base->get_api(api_version);
-    if (!library->table_) throw Error("ONNX Runtime " + library->version_ + " in " + path + " is too old; 1.11 or later is needed");
+    if (!library->table_)
+        throw Error("ONNX Runtime " + library->version_ + " in " + path + " is too old; 1.11 or later is needed");
     constexpr int errors_only = 3, device_allocator = 0, default_memory = 0;
     library->call<Status (*)(int, const char*, void**)>(create_env, errors_only, "lowdose", &library->env_);
-    library->call<Status (*)(int, int, void**)>(create_cpu_memory_info, device_allocator, default_memory, &library->memory_info_);
+    library->call<Status (*)(int, int, void**)>(create_cpu_memory_info, device_allocator, default_memory,
+                                                &library->memory_info_);
     library->call<Status (*)(void**)>(default_allocator, &library->allocator_);
     loaded[path] = library;
     return library;
@@ -158,12 +159,15 @@ Session::Session(std::shared_ptr<Library> library, const std::string& model, con
     const auto colon = options.device.find(':');
     const std::string kind = options.device.substr(0, colon);
     const std::string index = colon == std::string::npos ? "0" : options.device.substr(colon + 1);
-    const std::string provider = kind == "cuda" ? "CUDAExecutionProvider" : kind == "tensorrt" ? "TensorrtExecutionProvider" : "CPUExecutionProvider";
+    const std::string provider = kind == "cuda"       ? "CUDAExecutionProvider"
+                                 : kind == "tensorrt" ? "TensorrtExecutionProvider"
+                                                      : "CPUExecutionProvider";
     const std::vector<std::string> there = api.providers();
     bool found = false;
     for (const std::string& name : there) found = found || name == provider;
     if (!found || (kind != "cpu" && kind != "cuda" && kind != "tensorrt"))
-        throw Error("device '" + options.device + "' is not available: this ONNX Runtime " + api.version() + " has " + join(there));
+        throw Error("device '" + options.device + "' is not available: this ONNX Runtime " + api.version() + " has " +
+                    join(there));
     if (kind != "cpu") {
         const bool cuda = kind == "cuda";
         void* device_options = nullptr;
@@ -188,7 +192,8 @@ std::string Session::metadata(const std::string& key) const {
     api.call<Status (*)(const void*, void**)>(session_metadata, session_, &map);
     const Guard release_map(api.function<Release>(release_metadata), map);
     char* value = nullptr;
-    api.call<Status (*)(const void*, void*, const char*, char**)>(metadata_lookup, map, api.allocator_, key.c_str(), &value);
+    api.call<Status (*)(const void*, void*, const char*, char**)>(metadata_lookup, map, api.allocator_, key.c_str(),
+                                                                  &value);
     if (!value) return {};
     std::string text(value);
     api.call<Status (*)(void*, void*)>(allocator_free, api.allocator_, static_cast<void*>(value));
@@ -202,7 +207,8 @@ std::vector<std::string> Session::input_names() const {
     std::vector<std::string> names;
     for (size_t i = 0; i < count; ++i) {
         char* name = nullptr;
-        api.call<Status (*)(const void*, size_t, void*, char**)>(session_input_name, session_, i, api.allocator_, &name);
+        api.call<Status (*)(const void*, size_t, void*, char**)>(session_input_name, session_, i, api.allocator_,
+                                                                 &name);
         names.emplace_back(name);
         api.call<Status (*)(void*, void*)>(allocator_free, api.allocator_, static_cast<void*>(name));
     }
@@ -222,7 +228,8 @@ void* Session::tensor_value(const Tensor& tensor) const {
 void Session::run(const std::vector<Tensor>& inputs, const std::vector<Tensor>& outputs) const {
     const auto release = library_->function<Release>(release_value);
     std::vector<std::unique_ptr<void, Release>> owned;
-    const auto collect = [&](const std::vector<Tensor>& tensors, std::vector<const char*>& names, std::vector<void*>& values) {
+    const auto collect = [&](const std::vector<Tensor>& tensors, std::vector<const char*>& names,
+                             std::vector<void*>& values) {
         for (const Tensor& tensor : tensors) {
             owned.emplace_back(tensor_value(tensor), release);
             values.push_back(owned.back().get());
@@ -233,9 +240,10 @@ void Session::run(const std::vector<Tensor>& inputs, const std::vector<Tensor>& 
     std::vector<void*> input_values, output_values;
     collect(inputs, input_names, input_values);
     collect(outputs, output_names, output_values);
-    library_->call<Status (*)(void*, const void*, const char* const*, const void* const*, size_t, const char* const*, size_t, void**)>(
-        run_session, session_, nullptr, input_names.data(), input_values.data(), input_values.size(),
-        output_names.data(), output_values.size(), output_values.data());
+    library_->call<Status (*)(void*, const void*, const char* const*, const void* const*, size_t, const char* const*,
+                              size_t, void**)>(run_session, session_, nullptr, input_names.data(), input_values.data(),
+                                               input_values.size(), output_names.data(), output_values.size(),
+                                               output_values.data());
 }
 
 }  // namespace lowdose::ort

@@ -10,10 +10,13 @@ namespace lowdose {
 
 Stream::Stream(std::shared_ptr<const Model> model, int height, int width, const StreamOptions& options)
     : model_(std::move(model)), contract_(model_->contract()), height_(height), width_(width), options_(options) {
-    if (height < 1 || width < 1) throw Error("frames of " + std::to_string(height) + "x" + std::to_string(width) + " pixels hold nothing to denoise");
+    if (height < 1 || width < 1)
+        throw Error("frames of " + std::to_string(height) + "x" + std::to_string(width) +
+                    " pixels hold nothing to denoise");
     const Wanted& wanted = options.wanted;
     if (wanted.weight_set && (*wanted.weight_set < 0 || *wanted.weight_set >= contract_.n_weight_sets))
-        throw Error("weight set " + std::to_string(*wanted.weight_set) + " does not exist: the model has 0 to " + std::to_string(contract_.n_weight_sets - 1));
+        throw Error("weight set " + std::to_string(*wanted.weight_set) + " does not exist: the model has 0 to " +
+                    std::to_string(contract_.n_weight_sets - 1));
     if (wanted.cutoff && !(*wanted.cutoff > 0)) throw Error("the low-pass cutoff must be above 0 (cycles/pixel)");
     if (wanted.cutoff && *wanted.cutoff < cutoff_all && !contract_.has_low_pass)
         throw Error("this " + contract_.method + " model has no low-pass: give no cutoff");
@@ -45,7 +48,8 @@ void Stream::reset() {
     statistics_ = Statistics{};
     choice_.reset();
     const Wanted& wanted = options_.wanted;
-    if (wanted.offset && (wanted.weight_set || contract_.n_weight_sets == 1) && (wanted.cutoff || !contract_.has_low_pass))
+    if (wanted.offset && (wanted.weight_set || contract_.n_weight_sets == 1) &&
+        (wanted.cutoff || !contract_.has_low_pass))
         choice_ = Choice{wanted.weight_set.value_or(0), wanted.cutoff.value_or(cutoff_none), *wanted.offset};
 }
 
@@ -70,8 +74,8 @@ bool Stream::flush(void* out) {
         return false;
     }
     if (n_in_ <= contract_.reach())
-        throw Error(contract_.method + " needs at least " + std::to_string(contract_.reach() + 1) + " frames and was given " +
-                    std::to_string(n_in_) + "; use a single-frame model such as wcid");
+        throw Error(contract_.method + " needs at least " + std::to_string(contract_.reach() + 1) +
+                    " frames and was given " + std::to_string(n_in_) + "; use a single-frame model such as wcid");
     emit(n_out_, out);
     return true;
 }

@@ -45,7 +45,8 @@ int tile_for_memory(int height, int width, int margin, double bytes_per_px, doub
     if (static_cast<double>(height) * width <= max_px) return 0;
     const int tile = static_cast<int>(std::sqrt(std::max(0.0, max_px))) - 2 * margin;
     if (tile < smallest_tile)
-        throw Error("a memory cap that leaves " + std::to_string(static_cast<long long>(std::max(0.0, max_bytes) / 1e6)) +
+        throw Error("a memory cap that leaves " +
+                    std::to_string(static_cast<long long>(std::max(0.0, max_bytes) / 1e6)) +
                     " MB for tiles is too small for frames of " + std::to_string(height) + "x" + std::to_string(width) +
                     " pixels; raise the cap (--max-mem)");
     return tile;
@@ -66,7 +67,8 @@ void gather_tile(const float* frame, int height, int width, const TilePlan& plan
 
 void scatter_tile(const float* in, const TilePlan& plan, const Tile& tile, int width, float* frame) {
     for (int row = tile.skip_y; row < plan.height; ++row) {
-        const float* from = in + static_cast<std::ptrdiff_t>(plan.margin + row) * plan.input_width() + plan.margin + tile.skip_x;
+        const float* from =
+            in + static_cast<std::ptrdiff_t>(plan.margin + row) * plan.input_width() + plan.margin + tile.skip_x;
         float* to = frame + static_cast<std::ptrdiff_t>(tile.y + row) * width + tile.x + tile.skip_x;
         std::copy(from, from + (plan.width - tile.skip_x), to);
     }
