@@ -15,17 +15,18 @@ from pathlib import Path
 from typing import Any
 
 import click
-import lowdose
 import numpy as np
 import tifffile
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
+
+import lowdose
 from lowdose.cli.bench import cpu_name
 from lowdose.metrics import evaluate
 from lowdose.pipeline import Job, denoise_file
 from lowdose_export.blind_spot import export_blind_spot
 from lowdose_train.loop import train
 from lowdose_train.settings import Settings
-from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter
 
 Stack = NDArray[Any]
 

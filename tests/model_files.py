@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+
 from lowdose_export.blind_spot import export_blind_spot
 from lowdose_train.blind_spot import METHOD_TAPS, BlindSpotNetwork
 from lowdose_train.checkpoint import save

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 import references
 from lowdose import NO_LOW_PASS, Settings, load
 from lowdose.auto import mirrored, output_dtype, sample_windows, spread_windows

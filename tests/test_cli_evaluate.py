@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tifffile
 from click.testing import CliRunner
+
 from lowdose.cli.evaluate import evaluate
 from lowdose.errors import LowdoseError
 from lowdose.metrics import evaluate as reference

@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 import tifffile
+
 from lowdose import NO_LOW_PASS, Settings, load
 from lowdose.drift import load_shifts
 from lowdose.io import open_stack, read_provenance

@@ -6,8 +6,9 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-import references
 import torch
+
+import references
 from lowdose import LowdoseError, load
 from lowdose_export import functions, parity
 from lowdose_export.blind_spot import export_blind_spot

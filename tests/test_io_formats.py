@@ -13,6 +13,7 @@ import h5py
 import mrcfile
 import numpy as np
 import pytest
+
 from lowdose.errors import LowdoseError
 from lowdose.io import StackReader, open_stack, read_provenance
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from lowdose.errors import LowdoseError
 from lowdose.io import open_stack, output_layout
 from lowdose.io.layout import Layout, letters_from_names, name_image_axes

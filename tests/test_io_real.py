@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from lowdose.errors import LowdoseError
 from lowdose.io import open_stack
 

@@ -11,8 +11,9 @@ import mrcfile
 import numpy as np
 import pytest
 import tifffile
-from lowdose.io import create_like, create_stack, open_stack, read_provenance
 from rsciio import emd, mrc, nexus, tiff
+
+from lowdose.io import create_like, create_stack, open_stack, read_provenance
 
 PROVENANCE = {"lowdose": "0.1.0", "model": "wcvd", "model_sha256": "0123456789abcdef", "drift": False}
 SHAPES = [

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
+
 from lowdose.errors import LowdoseError
 from lowdose.io import StackReader, create_stack, open_stack, read_provenance
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from lowdose.errors import LowdoseError
 from lowdose.io import StackWriter, create_stack, open_stack
 

@@ -6,9 +6,10 @@ import math
 
 import numpy as np
 import pytest
+from skimage.metrics import normalized_root_mse, peak_signal_noise_ratio, structural_similarity
+
 from lowdose.errors import LowdoseError
 from lowdose.metrics import evaluate, ief, nrmse, psnr, ssim, umse, upsnr
-from skimage.metrics import normalized_root_mse, peak_signal_noise_ratio, structural_similarity
 
 SHAPES = [(1, 7, 7), (3, 13, 8), (5, 31, 17), (2, 64, 50)]
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 import references
 from lowdose import NO_LOW_PASS, LowdoseError, Settings, load
 from model_files import random_network, weights_of

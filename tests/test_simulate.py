@@ -9,6 +9,9 @@ import numpy as np
 import pytest
 import tifffile
 from click.testing import CliRunner, Result
+from numpy.typing import NDArray
+from skimage.registration import phase_cross_correlation
+
 from lowdose.cli.main import lowdose
 from lowdose.errors import LowdoseError
 from lowdose.simulate import (
@@ -19,8 +22,6 @@ from lowdose.simulate import (
 )
 from lowdose.simulate import hrtem as hrtem_module
 from lowdose.simulate import stem as stem_module
-from numpy.typing import NDArray
-from skimage.registration import phase_cross_correlation
 
 SHAPES = [(16, 16), (17, 31), (101, 67), (64, 16)]
 SMALL = {"n_frames": 3, "height": 48, "width": 41}

@@ -6,6 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+
 from lowdose.simulate import (
     hrtem_movie,
     stem_movie,

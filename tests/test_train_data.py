@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+
 from lowdose.errors import LowdoseError
 from lowdose_train.data import Crops, held_out_windows, hold_out, prepare_stack, read_stack
 from lowdose_train.settings import Settings, read_settings

@@ -8,6 +8,7 @@ import json
 import numpy as np
 import pytest
 import torch
+
 from lowdose.errors import LowdoseError
 from lowdose_train import checkpoint
 from lowdose_train.checkpoint import load_checkpoint

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+
 from lowdose_train.blind_spot import METHOD_TAPS, BlindSpotNetwork
 from lowdose_train.losses import blind_mse
 from lowdose_train.whitening import WhitenedKernel, second_moments

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import onnx
+
 from lowdose import __version__
 from lowdose.errors import LowdoseError
-from lowdose_train.checkpoint import load_checkpoint
-
 from lowdose_export.graph import build_model, contract, set_metadata
 from lowdose_export.memory import bytes_per_px
 from lowdose_export.parity import check_parity
+from lowdose_train.checkpoint import load_checkpoint
 
 
 def export_blind_spot(checkpoints: Sequence[Path], out: Path, *, overwrite: bool = False) -> dict[str, float]:

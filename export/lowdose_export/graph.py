@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import onnx
 import torch
-from lowdose_train.blind_spot import BlindSpotNetwork, Branch
 from onnx import TensorProto, helper, numpy_helper
 
 from lowdose_export import functions
+from lowdose_train.blind_spot import BlindSpotNetwork, Branch
 
 SPEC = 1
 IR_VERSION = 9  # read by every ONNX Runtime since 1.16

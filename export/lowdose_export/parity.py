@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import torch
+from numpy.typing import NDArray
+
 from lowdose.auto import mirrored
 from lowdose.errors import LowdoseError
 from lowdose.model import NO_LOW_PASS, Settings, load
 from lowdose_train.blind_spot import BlindSpotNetwork
-from numpy.typing import NDArray
 
 # Largest difference as a share of the output's range. Each engine sums some 400 products per pixel in its
 # own order in float32 (epsilon 6e-8); ten times less was seen.

@@ -12,9 +12,9 @@ from typing import Any
 
 import click
 import numpy as np
-from lowdose.simulate import counting, hrtem_movie, linear_integration
 from numpy.typing import NDArray
 
+from lowdose.simulate import counting, hrtem_movie, linear_integration
 from lowdose_train.loop import train
 from lowdose_train.settings import METHODS, Method, Settings
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
 from lowdose import __version__
 from lowdose.errors import LowdoseError
-
 from lowdose_train.blind_spot import METHOD_TAPS, BlindSpotNetwork
 
 FORMAT_VERSION = 1

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import click
+
 from lowdose.cli.batch import found_files
 from lowdose.errors import LowdoseError
-
 from lowdose_train.data import read_stack
 from lowdose_train.loop import train as train_network
 from lowdose_train.settings import METHODS, Settings, read_settings

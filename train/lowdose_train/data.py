@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from lowdose.errors import LowdoseError
-from lowdose.io import open_stack
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lowdose.errors import LowdoseError
+from lowdose.io import open_stack
 from lowdose_train.blind_spot import METHOD_TAPS
 from lowdose_train.settings import Settings
 

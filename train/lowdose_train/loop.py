@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from lowdose.errors import LowdoseError
-from lowdose.metrics import umse, upsnr
 from tqdm import tqdm
 
+from lowdose.errors import LowdoseError
+from lowdose.metrics import umse, upsnr
 from lowdose_train import checkpoint
 from lowdose_train.blind_spot import METHOD_TAPS, BlindSpotNetwork
 from lowdose_train.data import Array, TrainingStack, hold_out, prepare_stack

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lowdose.errors import LowdoseError
 
+from lowdose.errors import LowdoseError
 from lowdose_train import checkpoint
 from lowdose_train.blind_spot import METHOD_TAPS, BlindSpotNetwork
 from lowdose_train.data import Crops, TrainingStack, held_out_windows

@@ -9,15 +9,16 @@ import numpy as np
 
 from lowdose.cli.denoise import print_report
 from lowdose.cli.picture import compare
+from lowdose.cli.simulate import write_stack
 from lowdose.errors import LowdoseError
-from lowdose.io import create_stack, open_stack
+from lowdose.io import open_stack
 from lowdose.metrics import psnr
 from lowdose.model import load
 from lowdose.pipeline import Job, denoise_file
-from lowdose.simulate import counting, hrtem_movie
+from lowdose.simulate import simulate
 
 SEED = 7
-PIXEL_SIZE_ANGSTROM = 0.1
+SHOWN = 10  # frame of the picture
 
 
 @click.command()
@@ -43,16 +44,9 @@ def demo(out: Path, seed: int, dose: float, overwrite: bool) -> None:
         if path.exists() and not overwrite:
             raise LowdoseError(f"{path} exists; give another folder with -o or --overwrite")
     out.mkdir(parents=True, exist_ok=True)
-    scene = hrtem_movie(seed, n_frames=20, height=256, width=256, pixel_size_angstrom=PIXEL_SIZE_ANGSTROM)
-    truth = scene.clean * np.float32(dose)
-    noisy = counting(scene.clean, np.random.default_rng(seed), dose_per_pixel=dose)
-    for name, stack in (("noisy.tif", noisy), ("truth.tif", truth)):
-        with create_stack(
-            paths[name], axes="TYX", shape=stack.shape, dtype=stack.dtype, pixel_size=(PIXEL_SIZE_ANGSTROM / 10,) * 2,
-            pixel_unit="nm", provenance=scene.parameters, overwrite=overwrite,
-        ) as writer:  # fmt: skip
-            for frame in stack:
-                writer.write(frame[None])
+    movie = simulate("hrtem", "counting", seed, dose_per_pixel=dose)
+    for name, stack in (("noisy.tif", movie.noisy), ("truth.tif", movie.clean)):
+        write_stack(paths[name], stack, movie, movie.parameters, overwrite)
 
     model = load("wcvd")
     click.echo(f"{model.name} on {model.device} ({model.runtime})")
@@ -60,7 +54,7 @@ def demo(out: Path, seed: int, dose: float, overwrite: bool) -> None:
     print_report(report)
     with open_stack(paths["denoised.tif"]) as reader:
         denoised = np.stack([reader.read(i)[0] for i in range(reader.n_frames)])
-    compare(paths["comparison.png"], noisy[10], denoised[10], truth[10])
-    before, after = psnr(truth, noisy.astype(np.float32)), psnr(truth, denoised)
+    compare(paths["comparison.png"], movie.noisy[SHOWN], denoised[SHOWN], movie.clean[SHOWN])
+    before, after = psnr(movie.clean, movie.noisy), psnr(movie.clean, denoised)
     click.echo(f"PSNR {before:.1f} dB noisy -> {after:.1f} dB denoised, at {dose:g} electrons per pixel and frame")
     click.echo(f"look at {paths['comparison.png']}: raw | denoised | truth | residual, with their spectra")

@@ -31,7 +31,7 @@ def frame_size(context: click.Context, parameter: click.Parameter, value: str | 
 
 @click.command()
 @click.argument("specimen", type=click.Choice(list(SPECIMENS)))
-@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The noisy movie, a .tif.")
+@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="The noisy movie, a .tif.")
 @click.option("--detector", type=click.Choice(list(DETECTORS)), default="counting", show_default=True)
 @click.option("--dose", "dose_per_pixel", type=float, help="Incident electrons per pixel and frame.")
 @click.option("--frames", "n_frames", type=int, help="Number of frames.")
@@ -44,7 +44,7 @@ def frame_size(context: click.Context, parameter: click.Parameter, value: str | 
 @click.option("--overwrite", is_flag=True, help="Replace existing outputs.")
 def simulate(
     specimen: str,
-    output: Path,
+    out: Path,
     detector: str,
     seed: int,
     size: tuple[int, int] | None,
@@ -58,12 +58,12 @@ def simulate(
     it writes OUT.tif (noisy), OUT_clean.tif (the truth in the same units, float32) and OUT.json (all
     parameters and the drift).
     """
-    if output.suffix.lower() not in (".tif", ".tiff"):
-        raise LowdoseError(f"{output}: the movie is written as TIFF; give a name that ends in .tif")
+    if out.suffix.lower() not in (".tif", ".tiff"):
+        raise LowdoseError(f"{out}: the movie is written as TIFF; give a name that ends in .tif")
     if no_support and specimen != "hrtem":
         raise LowdoseError("--no-support is for hrtem: the adatoms of stem always lie on graphene")
-    truth, record = output.with_name(f"{output.stem}_clean{output.suffix}"), output.with_suffix(".json")
-    for path in (output, truth, record):
+    truth, record = out.with_name(f"{out.stem}_clean{out.suffix}"), out.with_suffix(".json")
+    for path in (out, truth, record):
         if path.exists() and not overwrite:
             raise LowdoseError(f"{path} exists already: choose another name, or pass --overwrite")
     settings = {name: value for name, value in options.items() if value is not None}
@@ -73,12 +73,12 @@ def simulate(
         settings["support"] = False
     movie = make_movie(specimen, detector, seed, **settings)
     provenance = {"software": f"lowdose {__version__}", **movie.parameters}
-    for path, stack in ((truth, movie.clean), (output, movie.noisy)):
+    for path, stack in ((truth, movie.clean), (out, movie.noisy)):
         write_stack(path, stack, movie, provenance, overwrite)
     report = {**provenance, "drift_px": np.round(movie.drift_px, 6).tolist()}
     record.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     shape = "x".join(map(str, movie.noisy.shape))
-    click.echo(f"{output}: {shape} {movie.noisy.dtype}, truth in {truth.name}, parameters in {record.name}")
+    click.echo(f"{out}: {shape} {movie.noisy.dtype}, truth in {truth.name}, parameters in {record.name}")
 
 
 def write_stack(path: Path, stack: NDArray[Any], movie: Movie, provenance: dict[str, Any], overwrite: bool) -> None:
