@@ -71,15 +71,18 @@ def movies(condition: Condition) -> dict[str, NDArray[Any]]:
 @click.command()
 @click.argument("method", type=click.Choice(METHODS))
 @click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="Folder for one run per set.")
-@click.option("--budget", default=150.0, show_default=True, help="Seconds of training per set.")
-@click.option("--threads", default=None, type=int, help="CPU threads of PyTorch.")
-def main(method: Method, out: Path, budget: float, threads: int | None) -> None:
-    """Train every weight set of METHOD; sets that are there already are kept."""
+@click.option("--epochs", default=30, show_default=True, help="Length of the training of each set.")
+@click.option("--threads", default=1, show_default=True, help="CPU threads of PyTorch.")
+def main(method: Method, out: Path, epochs: int, threads: int) -> None:
+    """Train every weight set of METHOD; sets that are there already are kept.
+
+    The length is given in epochs, not in seconds, so that the same command gives the same weights.
+    """
     for condition in CONDITIONS:
         run_dir = out / condition.name
         if (run_dir / "best.pt").exists():
             continue
-        settings = Settings(method=method, budget_s=budget, threads=threads)
+        settings = Settings(method=method, epochs=epochs, threads=threads)
         result = train(settings, movies(condition), run_dir, show_progress=True, say=click.echo)
         click.echo(f"{condition.name}: {result.metrics}")
 

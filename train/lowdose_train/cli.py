@@ -28,7 +28,7 @@ from lowdose_train.settings import METHODS, Settings, read_settings
 @click.option("--crop", "crop_px", type=int, help="Side of a crop in pixels.")
 @click.option("--seed", type=int, help="Seed of weights and crops (default 0).")
 @click.option("--device", metavar="cpu|cuda[:N]", help="Where to train (default cpu).")
-@click.option("--threads", type=int, help="CPU threads.")
+@click.option("--threads", type=int, help="CPU threads; 1 is quickest on a busy machine.")
 @click.option("--from", "start_from", type=click.Path(path_type=Path), help="Checkpoint to fine-tune.")
 @click.option("--resume", is_flag=True, help="Go on with the interrupted run in DIR.")
 def train(
@@ -63,7 +63,7 @@ def train(
         _say(f"Stopped. To go on: lowdose train {method} ... -o {run_dir} --resume")
         click.get_current_context().exit(130)
     for stack in result.metrics["stacks"]:
-        score = "too few frames" if stack["upsnr_db"] is None else f"{stack['upsnr_db']:.2f} dB"
+        score = "not defined here" if stack["upsnr_db"] is None else f"{stack['upsnr_db']:.2f} dB"
         click.echo(f"{stack['name']}: uPSNR {score}")
     click.echo(
         f"best epoch {result.metrics['epoch']} ({result.metrics['seconds']:.0f} s), "

@@ -95,8 +95,9 @@ def train(
 def unsupervised_scores(network: BlindSpotNetwork, stack: TrainingStack, n_taps: int) -> dict[str, Any]:
     """uMSE and uPSNR (Lee et al., eq. 1 and 2) of a stack without its ends, in its own units.
 
-    At most N_SCORED_FRAMES frames are scored; None where there are too few. WCVD sees the frames t - 1 and t + 1 with
-    which the uMSE compares, so its uMSE is too low; the blind loss is not, and chooses the weights.
+    At most N_SCORED_FRAMES frames are scored; None where there are too few, or the uMSE is not positive.
+    WCVD sees the frames t - 1 and t + 1 with which the uMSE compares, so its uMSE is too low; the held-out
+    blind loss is not, and chooses the weights.
     """
     reach = n_taps // 2
     centres = range(reach, len(stack.frames) - reach)[:N_SCORED_FRAMES]
