@@ -69,13 +69,49 @@ void add_risk(const Spectrum& y, const Spectrum& f, const Spectrum& b, const Spe
     for (size_t c = 0; c < cutoffs.size(); ++c) risk[c] += sum += ring[c];
 }
 
+// A window cropped to its middle, with the spectrum of its centre frame.
+struct Sample {
+    std::vector<std::vector<float>> frames;
+    size_t centre;
+    Spectrum spectrum;
+
+    std::vector<const float*> taps() const {
+        std::vector<const float*> pointers;
+        for (const auto& frame : frames) pointers.push_back(frame.data());
+        return pointers;
+    }
+};
+
+// Adds the risk of one weight set on one sample, for every cutoff.
+void score(const Network& network, int weight_set, Sample& sample, const std::vector<float>& cutoffs,
+           std::vector<double>& risk) {
+    const Spectrum& y_spectrum = sample.spectrum;
+    const auto spectrum = [&](const std::vector<float>& frame) {
+        return forward_transform(frame.data(), y_spectrum.height, y_spectrum.width, y_spectrum.n_columns);
+    };
+    std::vector<float>& y = sample.frames[sample.centre];
+    const std::vector<float> original = y;
+    std::vector<float> denoised(y.size()), change(y.size()), probe(y.size());
+    network.run(sample.taps(), weight_set, cutoff_none, denoised.data());
+    std::minstd_rand random(1);  // the same signs for every set: their risks differ by less noise
+    for (size_t i = 0; i < y.size(); ++i) {
+        const float residual = y[i] - denoised[i];
+        probe[i] = random() & 0x10000u ? residual : -residual;
+        y[i] += probe[i];
+    }
+    network.run(sample.taps(), weight_set, cutoff_none, change.data());
+    y = original;
+    for (size_t i = 0; i < y.size(); ++i) change[i] -= denoised[i];
+    add_risk(y_spectrum, spectrum(denoised), spectrum(probe), spectrum(change), cutoffs, risk);
+}
+
 }  // namespace
 
 Choice choose(const Model& model, const std::vector<Window>& windows, int height, int width, int threads,
               const Wanted& wanted) {
     const Contract& contract = model.contract();
-    const auto centre =
-        static_cast<size_t>(std::find(contract.taps.begin(), contract.taps.end(), 0) - contract.taps.begin());
+    const auto& offsets = contract.taps;
+    const auto centre = static_cast<size_t>(std::find(offsets.begin(), offsets.end(), 0) - offsets.begin());
     const auto n_pixels = static_cast<size_t>(height) * static_cast<size_t>(width);
     Choice choice;
     choice.offset = wanted.offset ? *wanted.offset : percentile(windows, centre, n_pixels);
@@ -85,37 +121,23 @@ Choice choose(const Model& model, const std::vector<Window>& windows, int height
     const bool choose_set = !wanted.weight_set && contract.n_weight_sets > 1;
     if (!choose_cutoff && !choose_set) return choice;
 
-    const std::vector<float> cutoffs = choose_cutoff ? all_cutoffs : std::vector<float>{choice.cutoff};
-    const int h = std::max(crop_length(height), contract.min_size_px),
-              w = std::max(crop_length(width), contract.min_size_px);
+    const int h = std::max(crop_length(height), contract.min_size_px);
+    const int w = std::max(crop_length(width), contract.min_size_px);
+    std::vector<Sample> samples;
+    for (const Window& window : windows) {
+        std::vector<std::vector<float>> frames;
+        for (const float* frame : window) frames.push_back(crop(frame, height, width, h, w, choice.offset));
+        Spectrum spectrum = forward_transform(frames[centre].data(), h, w, w / 2 + 1);
+        samples.push_back({std::move(frames), centre, std::move(spectrum)});
+    }
+
     const Network network = model.open(h, w, threads);
-    const auto size = static_cast<size_t>(h) * static_cast<size_t>(w);
-    const auto spectrum = [&](const std::vector<float>& frame) {
-        return forward_transform(frame.data(), h, w, w / 2 + 1);
-    };
+    const std::vector<float> cutoffs = choose_cutoff ? all_cutoffs : std::vector<float>{choice.cutoff};
+    const int first = choose_set ? 0 : choice.weight_set, last = choose_set ? contract.n_weight_sets - 1 : first;
     double least = std::numeric_limits<double>::infinity();
-    for (int set = 0; set < contract.n_weight_sets; ++set) {
-        if (!choose_set && set != choice.weight_set) continue;
+    for (int set = first; set <= last; ++set) {
         std::vector<double> risk(cutoffs.size());
-        for (const Window& window : windows) {
-            std::vector<std::vector<float>> frames;
-            std::vector<const float*> taps;
-            for (const float* frame : window) frames.push_back(crop(frame, height, width, h, w, choice.offset));
-            for (const auto& frame : frames) taps.push_back(frame.data());
-            std::vector<float> denoised(size), change(size), probe(size);
-            network.run(taps, set, cutoff_none, denoised.data());
-            std::vector<float>& y = frames[centre];
-            const Spectrum y_spectrum = spectrum(y);
-            std::minstd_rand random(1);  // the same signs for every set: their risks differ by less noise
-            for (size_t i = 0; i < size; ++i) {
-                const float residual = y[i] - denoised[i];
-                probe[i] = random() & 0x10000u ? residual : -residual;
-                y[i] += probe[i];
-            }
-            network.run(taps, set, cutoff_none, change.data());
-            for (size_t i = 0; i < size; ++i) change[i] -= denoised[i];
-            add_risk(y_spectrum, spectrum(denoised), spectrum(probe), spectrum(change), cutoffs, risk);
-        }
+        for (Sample& sample : samples) score(network, set, sample, cutoffs, risk);
         for (size_t c = 0; c < cutoffs.size(); ++c)
             if (risk[c] < least) {
                 least = risk[c];
