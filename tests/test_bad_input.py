@@ -48,6 +48,10 @@ def test_missing_file(refuse, tmp_path):
     refuse(tmp_path / "nothing.tif", "nothing.tif", "no such file")
 
 
+def test_missing_file_for_a_new_folder(refuse, tmp_path):
+    refuse(tmp_path / "nothing.tif", "no such file", out="new/folder/out.tif")
+
+
 def test_glob_that_matches_nothing(refuse, tmp_path):
     refuse(tmp_path / "nothing*.tif", "nothing*.tif", "no such file")
 

@@ -134,6 +134,7 @@ def denoise_file(
             report["valid_rows"] = [rows.start, rows.stop]
             report["valid_columns"] = [columns.start, columns.stop]
         channel = frames.channel if reader.n_channels > 1 or job.channel is not None else None
+        out.parent.mkdir(parents=True, exist_ok=True)
         with create_like(
             out,
             reader,
@@ -210,7 +211,7 @@ def drift_path(out: Path) -> Path:
     return out.with_name(out.name + ".drift.csv")
 
 
-def settings_from(model: Model, cutoff: str) -> Settings:
+def settings_from(cutoff: str) -> Settings:
     """Settings for the command line's --lowpass: "auto", "none" or a cutoff in cycles/pixel.
 
     Raises LowdoseError for anything else.

@@ -53,9 +53,11 @@ def parse_tile(text: str) -> int:
     help="Output file, or folder for several inputs.",
 )
 @click.option("--model", "model_name", default="wcvd", show_default=True, help="Bundled model or model file.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda[:N] or tensorrt[:N].")
+@click.option(
+    "--device", default="auto", metavar="auto|cpu|cuda[:N]|tensorrt[:N]", help="Where to run.  [default: auto]"
+)
 @click.option("--drift", is_flag=True, help="Bring all frames onto the first; saves the shifts as OUT.drift.csv.")
-@click.option("--lowpass", default="auto", show_default=True, help="auto, none, or a cutoff in cycles/pixel.")
+@click.option("--lowpass", default="auto", metavar="auto|CUTOFF|none", help="In cycles/pixel.  [default: auto]")
 @click.option(
     "--dtype",
     default="auto",
@@ -65,8 +67,8 @@ def parse_tile(text: str) -> int:
 )
 @click.option("--axes", help="What the file's dimensions are, such as TCYX; overrides the file.")
 @click.option("--channel", type=int, help="Which channel to denoise, counted from 0.")
-@click.option("--frames", help="A:B, only these frames.")
-@click.option("--tile", default="auto", show_default=True, help="auto, or the largest tile side in pixels.")
+@click.option("--frames", metavar="A:B", help="Only these frames: A is the first, B the one behind the last.")
+@click.option("--tile", default="auto", metavar="auto|N", help="Largest tile side in pixels.  [default: auto]")
 @click.option(
     "--max-mem",
     default=f"{DEFAULT_MAX_BYTES / 1e9:g}GB",
@@ -90,7 +92,7 @@ def denoise(
     pairs = plan(inputs, out)
     model = load(model_name, device=device)
     job = Job(
-        settings=settings_from(model, lowpass),
+        settings=settings_from(lowpass),
         dtype=dtype,
         axes=axes,
         channel=channel,
@@ -123,7 +125,6 @@ def denoise(
 
 def denoise_one(source: Path, target: Path, model: Any, job: Job, quiet: bool) -> dict[str, Any]:
     """One file, with a progress bar on standard error where that is a terminal."""
-    target.parent.mkdir(parents=True, exist_ok=True)
     with tqdm(desc=source.name, unit="frame", disable=True if quiet else None, leave=False) as bar:
 
         def show(stage: str, done: int) -> None:
