@@ -56,7 +56,7 @@ EXPLANATION = """\
 PSNR in dB / SSIM over all frames, ends included; in brackets the PSNR on those one or two frames on which the data's
 README scores the classical filters. Gaussian: SciPy, the same sigma along t, y and x (two readings of the paper's
 "(3,3,3)"). Best classical: quoted from that README, parameters tuned against the truth. (a) the bundled wcvd as it is;
-(b) WCVD trained on the noisy file alone. Both with weights and low-pass chosen from the noisy frames; what was chosen
+(b) WCVD trained on the noisy file alone, on one thread. Both with weights and low-pass chosen from the noisy frames; what was chosen
 stands behind.
 """
 
@@ -82,7 +82,7 @@ def denoised(source: Path, model: lowdose.Model, folder: Path) -> tuple[Stack, s
 def train_on(source: Path, budget_s: float, seed: int, folder: Path) -> tuple[lowdose.Model, float]:
     """WCVD trained on the noisy file alone, exported, and the seconds that the training took."""
     start = time.perf_counter()
-    train(Settings(budget_s=budget_s, seed=seed), {source.name: read(source)}, folder / "run")
+    train(Settings(budget_s=budget_s, seed=seed, threads=1), {source.name: read(source)}, folder / "run")
     seconds = time.perf_counter() - start
     export_blind_spot([folder / "run" / "best.pt"], folder / "own.onnx")
     return lowdose.load(folder / "own.onnx", device="cpu"), seconds

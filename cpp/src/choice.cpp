@@ -13,6 +13,7 @@ namespace lowdose {
 namespace {
 
 constexpr int largest_crop = 512;
+constexpr float probe_size = 0.1f;  // of the residual: small, so that the network stays linear
 const std::vector<float> all_cutoffs = {0.04f, 0.05f, 0.06f, 1.0f / 14, 0.085f,   0.1f, 0.12f,      1.0f / 7,
                                         0.17f, 0.2f,  0.24f, 0.28f,     1.0f / 3, 0.4f, cutoff_none};
 
@@ -47,7 +48,8 @@ std::vector<float> crop(const float* frame, int height, int width, int crop_heig
 }
 
 // risk[c] += mean squared error with cutoffs[c] (ascending), up to a constant that all weight sets share.
-void add_risk(const Spectrum& y, const Spectrum& f, const Spectrum& b, const Spectrum& d,
+// y: noisy, f: denoised, b: probe, d: what it changes; `weight` brings their product to the noise's size.
+void add_risk(const Spectrum& y, const Spectrum& f, const Spectrum& b, const Spectrum& d, double weight,
               const std::vector<float>& cutoffs, std::vector<double>& risk) {
     std::vector<double> ring(cutoffs.size());  // what each cutoff adds to the one before
     const double n_pixels = static_cast<double>(y.height) * y.width;
@@ -58,7 +60,7 @@ void add_risk(const Spectrum& y, const Spectrum& f, const Spectrum& b, const Spe
             const double f_re = f.re[at], f_im = f.im[at];
             const double gain =
                 f_re * f_re + f_im * f_im - 2 * (f_re * y.re[at] + f_im * y.im[at]) +
-                2 * (static_cast<double>(b.re[at]) * d.re[at] + static_cast<double>(b.im[at]) * d.im[at]);
+                2 * weight * (static_cast<double>(b.re[at]) * d.re[at] + static_cast<double>(b.im[at]) * d.im[at]);
             size_t c = 0;
             while (c < cutoffs.size() && cutoffs[c] < cutoff_all &&
                    !inside_disc(k_y, y.height, k_x, y.width, cutoffs[c]))
@@ -69,11 +71,38 @@ void add_risk(const Spectrum& y, const Spectrum& f, const Spectrum& b, const Spe
     for (size_t c = 0; c < cutoffs.size(); ++c) risk[c] += sum += ring[c];
 }
 
-// A window cropped to its middle, with the spectrum of its centre frame.
+double mean_square(const std::vector<float>& values) {
+    double sum = 0;
+    for (const float value : values) sum += static_cast<double>(value) * value;
+    return sum / static_cast<double>(values.size());
+}
+
+// Variance of independent noise, from above: half the mean square difference of neighbours along x, y and time
+// holds the noise and what the signal changes; the least of the three is taken.
+double noise_variance(const std::vector<std::vector<float>>& frames, size_t centre, size_t height, size_t width) {
+    const std::vector<float>& frame = frames[centre];
+    std::vector<float> along_x, along_y;
+    for (size_t y = 0; y < height; ++y)
+        for (size_t x = 0; x < width; ++x) {
+            const float here = frame[y * width + x];
+            if (x + 1 < width) along_x.push_back(frame[y * width + x + 1] - here);
+            if (y + 1 < height) along_y.push_back(frame[(y + 1) * width + x] - here);
+        }
+    double least = std::min(mean_square(along_x), mean_square(along_y));
+    if (centre + 1 < frames.size()) {
+        std::vector<float> along_time(frame.size());
+        for (size_t i = 0; i < frame.size(); ++i) along_time[i] = frames[centre + 1][i] - frame[i];
+        least = std::min(least, mean_square(along_time));
+    }
+    return least / 2;
+}
+
+// A window cropped to its middle, with the spectrum and the noise variance of its centre frame.
 struct Sample {
     std::vector<std::vector<float>> frames;
     size_t centre;
     Spectrum spectrum;
+    double noise;
 
     std::vector<const float*> taps() const {
         std::vector<const float*> pointers;
@@ -95,14 +124,17 @@ void score(const Network& network, int weight_set, Sample& sample, const std::ve
     network.run(sample.taps(), weight_set, cutoff_none, denoised.data());
     std::minstd_rand random(1);  // the same signs for every set: their risks differ by less noise
     for (size_t i = 0; i < y.size(); ++i) {
-        const float residual = y[i] - denoised[i];
-        probe[i] = random() & 0x10000u ? residual : -residual;
+        probe[i] = (y[i] - denoised[i]) * (random() & 0x10000u ? probe_size : -probe_size);
         y[i] += probe[i];
     }
+    // The residual holds the network's error beside the noise.
+    const double residual = mean_square(probe) / (probe_size * probe_size);
+    const double noise_share = residual > sample.noise ? sample.noise / residual : 1.0;
     network.run(sample.taps(), weight_set, cutoff_none, change.data());
     y = original;
     for (size_t i = 0; i < y.size(); ++i) change[i] -= denoised[i];
-    add_risk(y_spectrum, spectrum(denoised), spectrum(probe), spectrum(change), cutoffs, risk);
+    const double weight = noise_share / (probe_size * probe_size);
+    add_risk(y_spectrum, spectrum(denoised), spectrum(probe), spectrum(change), weight, cutoffs, risk);
 }
 
 }  // namespace
@@ -128,7 +160,8 @@ Choice choose(const Model& model, const std::vector<Window>& windows, int height
         std::vector<std::vector<float>> frames;
         for (const float* frame : window) frames.push_back(crop(frame, height, width, h, w, choice.offset));
         Spectrum spectrum = forward_transform(frames[centre].data(), h, w, w / 2 + 1);
-        samples.push_back({std::move(frames), centre, std::move(spectrum)});
+        const double noise = noise_variance(frames, centre, static_cast<size_t>(h), static_cast<size_t>(w));
+        samples.push_back({std::move(frames), centre, std::move(spectrum), noise});
     }
 
     const Network network = model.open(h, w, threads);

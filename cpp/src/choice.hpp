@@ -30,9 +30,10 @@ constexpr double offset_share = 0.001;
 // Risk: for a blind network f, mean (f(y) - y)^2 is the mean squared error plus the noise variance, so the
 // smallest one marks the best weights without any truth (Batson and Royer 2019). A low-pass L mixes outputs
 // that have seen the pixel, which adds twice the covariance of L f(y) with the noise; it is measured by one
-// more run on y + b, where b has the residual's size and random signs (Monte-Carlo divergence, Ramani et
-// al. 2008): 2 mean b (L f(y + b) - L f(y)). All cutoffs are scored at once in the Fourier domain.
-// The offset is the 0.1 percentile of the centre frames. Windows are cropped to at most 512 pixels a side.
+// more run on y + b, where b is a tenth of the residual with random signs (Monte-Carlo divergence,
+// Ramani et al. 2008): 2 mean b (L f(y + b) - L f(y)), brought from the size of b to that of the noise. All cutoffs are
+// scored at once in the Fourier domain. The offset is the 0.1 percentile of the centre frames. Windows are cropped to
+// at most 512 pixels a side.
 Choice choose(const Model& model, const std::vector<Window>& windows, int height, int width, int threads,
               const Wanted& wanted);
 
