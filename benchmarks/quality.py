@@ -56,8 +56,8 @@ EXPLANATION = """\
 PSNR in dB / SSIM over all frames, ends included; in brackets the PSNR on those one or two frames on which the data's
 README scores the classical filters. Gaussian: SciPy, the same sigma along t, y and x (two readings of the paper's
 "(3,3,3)"). Best classical: quoted from that README, parameters tuned against the truth. (a) the bundled wcvd as it is;
-(b) WCVD trained on the noisy file alone, on one thread. Both with weights and low-pass chosen from the noisy frames; what was chosen
-stands behind.
+(b) WCVD trained on the noisy file alone, on one thread. Both with weights and low-pass chosen from the noisy frames;
+what was chosen stands behind.
 """
 
 
@@ -123,7 +123,7 @@ def main(data: Path, budget: float, seed: int) -> None:
         "python": platform.python_version(),
     }
     click.echo("# Quality on simulated HRTEM movies\n")
-    click.echo(f"Made by `python benchmarks/quality.py DATA --budget {budget:g} --seed {seed}`; {json.dumps(facts)}.\n")
+    click.echo(f"Made by `python benchmarks/quality.py DATA --budget {budget:g} --seed {seed}`\n{json.dumps(facts)}.\n")
     click.echo(EXPLANATION)
     click.echo("| movie | noisy | Gaussian 1 | Gaussian 3 | best classical | (a) bundled wcvd | (b) own training |")
     click.echo("|---|---|---|---|---|---|---|")
