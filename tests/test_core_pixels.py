@@ -31,6 +31,14 @@ def test_low_pass_radius_is_in_cycles_per_pixel_on_both_axes():
             np.testing.assert_allclose(_core.low_pass(frame, 0.16), expected, atol=1e-5)
 
 
+def test_low_pass_errors_follow_the_contrast_not_the_level():
+    frame = np.random.default_rng(0).normal(1000, 1, (200, 300)).astype(np.float32)
+    spacing = np.spacing(np.float32(1000))
+    np.testing.assert_allclose(
+        _core.low_pass(frame, 1 / 7), references.low_pass(frame, 1 / 7), rtol=0, atol=2 * spacing
+    )
+
+
 def test_low_pass_leaves_its_input_alone():
     frame = np.arange(48, dtype=np.float32).reshape(6, 8)
     before = frame.copy()

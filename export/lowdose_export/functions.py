@@ -66,7 +66,8 @@ FourierBasis (length, cutoff) => (basis, frequency)
 """
 
 # Keep the disc |frequency| <= cutoff (cycles/pixel on both axes) by real matrix products with only the
-# kept columns of the Fourier basis: Y = Ey (mask * (Ey^T X Ex)) Ex^T.
+# kept columns of the Fourier basis: Y = Ey (mask * (Ey^T X Ex)) Ex^T. The mean, which the disc always holds, goes
+# around the products, so that their rounding errors are in proportion to the contrast and not to the level.
 LOW_PASS = f"""
 <domain: "{DOMAIN}", {OPSET_IMPORT}>
 LowPass (frame, cutoff) => (filtered)
@@ -87,7 +88,10 @@ LowPass (frame, cutoff) => (filtered)
             basis_x, frequency_x = {DOMAIN}.FourierBasis (width, cutoff)
             basis_y_t = Transpose <perm = [1, 0]> (basis_y)
             basis_x_t = Transpose <perm = [1, 0]> (basis_x)
-            half = MatMul (basis_y_t, frame)
+            image_axes = Constant <value = int64[2] {{2, 3}}> ()
+            level = ReduceMean <keepdims = 1> (frame, image_axes)
+            contrast = Sub (frame, level)
+            half = MatMul (basis_y_t, contrast)
             spectrum = MatMul (half, basis_x)
             square_y = Mul (frequency_y, frequency_y)
             square_x = Mul (frequency_x, frequency_x)
@@ -99,7 +103,8 @@ LowPass (frame, cutoff) => (filtered)
             mask = Cast <to = 1> (inside)
             disc = Mul (spectrum, mask)
             rows = MatMul (basis_y, disc)
-            kept = MatMul (rows, basis_x_t)
+            kept_contrast = MatMul (rows, basis_x_t)
+            kept = Add (kept_contrast, level)
         }}
     >
 }}
