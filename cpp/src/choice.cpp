@@ -28,14 +28,16 @@ float percentile(const std::vector<Window>& windows, size_t centre, size_t n_pix
     return values[static_cast<size_t>(rank)];
 }
 
-// The largest length up to `length` and largest_crop that has no prime factor above 7.
-int crop_length(int length) {
-    for (int n = std::min(length, largest_crop);; --n) {
+// The largest length up to `length` and largest_crop that has no prime factor above 7; `length` itself where that
+// would be less than `smallest`.
+int crop_length(int length, int smallest) {
+    for (int n = std::min(length, largest_crop); n >= smallest; --n) {
         int rest = n;
         for (const int p : {2, 3, 5, 7})
             while (rest % p == 0) rest /= p;
         if (rest == 1) return n;
     }
+    return length;
 }
 
 std::vector<float> crop(const float* frame, int height, int width, int crop_height, int crop_width, float offset) {
@@ -141,6 +143,7 @@ void score(const Network& network, int weight_set, Sample& sample, const std::ve
 
 Choice choose(const Model& model, const std::vector<Window>& windows, int height, int width, int threads,
               const Wanted& wanted) {
+    model.check_size(height, width);
     const Contract& contract = model.contract();
     const auto& offsets = contract.taps;
     const auto centre = static_cast<size_t>(std::find(offsets.begin(), offsets.end(), 0) - offsets.begin());
@@ -153,8 +156,7 @@ Choice choose(const Model& model, const std::vector<Window>& windows, int height
     const bool choose_set = !wanted.weight_set && contract.n_weight_sets > 1;
     if (!choose_cutoff && !choose_set) return choice;
 
-    const int h = std::max(crop_length(height), contract.min_size_px);
-    const int w = std::max(crop_length(width), contract.min_size_px);
+    const int h = crop_length(height, contract.min_size_px), w = crop_length(width, contract.min_size_px);
     std::vector<Sample> samples;
     for (const Window& window : windows) {
         std::vector<std::vector<float>> frames;

@@ -85,12 +85,16 @@ Model::Model(const std::string& path, const std::string& ort_path, const std::st
     }
 }
 
-Network Model::open(int height, int width, int threads) const {
+void Model::check_size(int height, int width) const {
     const int smallest = contract_.min_size_px;
     if (height < smallest || width < smallest)
         throw Error("frames of " + std::to_string(height) + "x" + std::to_string(width) + " pixels are too small for " +
                     contract_.method + ": its kernels need at least " + std::to_string(smallest) + "x" +
                     std::to_string(smallest));
+}
+
+Network Model::open(int height, int width, int threads) const {
+    check_size(height, width);
     ort::SessionOptions options;
     options.device = device_;
     options.threads = threads;

@@ -48,7 +48,9 @@ public:
     const std::string& device() const { return device_; }
     const ort::Library& runtime() const { return *library_; }
 
-    // threads: 0 for one per core. Throws Error when the size is below min_size_px.
+    // Throws Error when the size is below min_size_px.
+    void check_size(int height, int width) const;
+    // threads: 0 for one per core. Throws Error as check_size does.
     Network open(int height, int width, int threads) const;
 
 private:
