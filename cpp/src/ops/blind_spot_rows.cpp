@@ -153,7 +153,7 @@ inline void denoise_block(const PackedNetwork& network, const float* const* line
         for (int v = 0; v < n_vectors; ++v) {
             Vector sum = branch.head[0] * features[v];
             for (int in = 1; in < n_features; ++in) sum += branch.head[in] * features[in * n_vectors + v];
-            total[v] += branch.share * larger(sum, Vector{});
+            total[v] += branch.share * larger(Vector{}, sum);
         }
     }
 }
