@@ -26,7 +26,7 @@ struct PackedNetwork {
 };
 
 // Frames are taken in strips, so narrow that the lines around a row of blocks stay in the L1 cache.
-constexpr int strip_width = 192;
+constexpr int strip_width = 256;
 constexpr int most_rows_per_block = 2;
 constexpr int most_floats_per_vector = 16, most_floats_per_block = 128;
 
