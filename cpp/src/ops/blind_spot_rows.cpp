@@ -70,6 +70,16 @@ void copy_periodic(const float* row, int width, int first, int length, float* ou
     }
 }
 
+#if LOWDOSE_VECTOR_BYTES > 0
+// Brings the pixels of a line that is needed soon into the cache while the blocks before it are computed.
+inline void fetch_ahead(const float* row, int count) {
+    constexpr int floats_per_cache_line = 16;
+    for (int x = 0; x < count; x += floats_per_cache_line) __builtin_prefetch(row + x);
+}
+#else
+inline void fetch_ahead(const float*, int) {}
+#endif
+
 // Adds what one line of pixels gives to three features of the block's rows first ... last. kernel_line: the row of
 // the kernel that lies on this line for row 0 of the block; for row 1 it is the one before.
 template <int first, int last>
@@ -175,9 +185,12 @@ void denoise_strip(const PackedNetwork& network, const float* const* frames, int
     for (int y = first_row; y < last_row; y += block_rows) {
         for (; copied < y + block_rows + margin; ++copied) {
             const int row = (copied % height + height) % height;
-            for (int tap = 0; tap < network.n_taps; ++tap)
+            const int later = (row + block_rows) % height;
+            for (int tap = 0; tap < network.n_taps; ++tap) {
                 copy_periodic(frames[tap] + static_cast<std::ptrdiff_t>(row) * width, width, left - margin, length,
                               line(tap, copied));
+                fetch_ahead(frames[tap] + static_cast<std::ptrdiff_t>(later) * width + left, strip);
+            }
         }
         for (int tap = 0; tap < network.n_taps; ++tap)
             for (int i = 0; i < n_lines; ++i) scratch.lines[tap * n_lines + i] = line(tap, y - margin + i);
