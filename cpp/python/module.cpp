@@ -155,10 +155,15 @@ PYBIND11_MODULE(_core, module) {
         .def_readonly("offset", &Choice::offset);
 
     py::class_<Model, std::shared_ptr<Model>>(module, "Model")
-        .def(py::init<const std::string&, const std::string&, const std::string&>(), py::arg("path"),
-             py::arg("ort_path"), py::arg("device"), py::call_guard<py::gil_scoped_release>())
+        .def(py::init<const std::string&, const std::string&, const std::string&, bool>(), py::arg("path"),
+             py::arg("ort_path"), py::arg("device"), py::arg("kernels"), py::call_guard<py::gil_scoped_release>())
         .def_property_readonly("metadata", &Model::metadata)
         .def_property_readonly("device", &Model::device)
+        .def_property_readonly("kernels",
+                               [](const Model& model) {
+                                   return model.kernels() ? py::object(py::str(ops::name_of(*model.kernels())))
+                                                          : py::none();
+                               })
         .def_property_readonly("runtime_version", [](const Model& model) { return model.runtime().version(); })
         .def(
             "choose",

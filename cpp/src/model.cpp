@@ -63,10 +63,12 @@ void Network::run(const std::vector<const float*>& frames, int weight_set, float
     session_->run(inputs, {{"denoised", ort::Tensor::Type::float32, out, shape}});
 }
 
-Model::Model(const std::string& path, const std::string& ort_path, const std::string& device)
+Model::Model(const std::string& path, const std::string& ort_path, const std::string& device, bool kernels)
     : library_(ort::Library::load(ort_path)), path_(path), bytes_(read_file(path)), device_(device) {
+    if (kernels && device == "cpu" && library_->takes_kernels()) kernels_ = ops::instruction_set();
     ort::SessionOptions options;
     options.device = device;
+    options.kernels = kernels_;
     try {
         const ort::Session session(library_, bytes_, options);
         metadata_ = session.metadata("lowdose");
@@ -98,6 +100,7 @@ Network Model::open(int height, int width, int threads) const {
     ort::SessionOptions options;
     options.device = device_;
     options.threads = threads;
+    options.kernels = kernels_;
     options.dimensions = {{"batch", 1}, {"height", height}, {"width", width}};
     return Network(std::make_unique<ort::Session>(library_, bytes_, options), contract_, height, width);
 }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -40,12 +41,14 @@ private:
 class Model {
 public:
     // path: the .onnx file; ort_path: the ONNX Runtime library; device as in ort::SessionOptions.
+    // kernels: use our compiled kernels where they can be (on the CPU), instead of the functions in the file.
     // Throws Error when the file cannot be read, is not ONNX, or breaks the contract.
-    Model(const std::string& path, const std::string& ort_path, const std::string& device);
+    Model(const std::string& path, const std::string& ort_path, const std::string& device, bool kernels);
 
     const std::string& metadata() const { return metadata_; }  // JSON
     const Contract& contract() const { return contract_; }
     const std::string& device() const { return device_; }
+    const std::optional<ops::InstructionSet>& kernels() const { return kernels_; }  // empty: none are used
     const ort::Library& runtime() const { return *library_; }
 
     // Throws Error when the size is below min_size_px.
@@ -56,6 +59,7 @@ public:
 private:
     std::shared_ptr<ort::Library> library_;
     std::string path_, bytes_, device_, metadata_;
+    std::optional<ops::InstructionSet> kernels_;
     Contract contract_;
 };
 

@@ -20,14 +20,14 @@ namespace {
 constexpr std::uint32_t api_version = 11;
 
 constexpr int get_error_message = 2, create_env = 3, create_session_from_array = 8, run_session = 9,
-              create_session_options = 10, set_log_severity = 22, set_intra_op_threads = 24, session_input_count = 30,
-              session_input_name = 36, create_tensor_with_data = 49, create_cpu_memory_info = 69, allocator_free = 76,
-              default_allocator = 78, release_env = 92, release_status = 93, release_memory_info = 94,
-              release_session = 95, release_value = 96, release_session_options = 100, session_metadata = 111,
-              metadata_lookup = 116, release_metadata = 118, override_dimension = 124, available_providers = 125,
-              release_providers = 126, add_config_entry = 130, append_tensorrt = 170, create_tensorrt = 171,
-              update_tensorrt = 172, release_tensorrt = 174, append_cuda = 204, create_cuda = 205, update_cuda = 206,
-              release_cuda = 208;
+              create_session_options = 10, set_log_severity = 22, set_intra_op_threads = 24, create_op_domain = 26,
+              add_op = 27, add_op_domain = 28, session_input_count = 30, session_input_name = 36,
+              create_tensor_with_data = 49, create_cpu_memory_info = 69, allocator_free = 76, default_allocator = 78,
+              release_env = 92, release_status = 93, release_memory_info = 94, release_session = 95, release_value = 96,
+              release_session_options = 100, release_op_domain = 101, session_metadata = 111, metadata_lookup = 116,
+              release_metadata = 118, override_dimension = 124, available_providers = 125, release_providers = 126,
+              add_config_entry = 130, append_tensorrt = 170, create_tensorrt = 171, update_tensorrt = 172,
+              release_tensorrt = 174, append_cuda = 204, create_cuda = 205, update_cuda = 206, release_cuda = 208;
 
 using Status = void*;  // null: success
 using Release = void (*)(void*);
@@ -116,6 +116,7 @@ std::shared_ptr<Library> Library::load(const std::string& path) {
     library->table_ = base->get_api(api_version);
     if (!library->table_)
         throw Error("ONNX Runtime " + library->version_ + " in " + path + " is too old; 1.11 or later is needed");
+    library->kernel_table_ = base->get_api(ops::kernel_api_version);
     constexpr int errors_only = 3, device_allocator = 0, default_memory = 0;
     library->call<Status (*)(int, const char*, void**)>(create_env, errors_only, "lowdose", &library->env_);
     library->call<Status (*)(int, int, void**)>(create_cpu_memory_info, device_allocator, default_memory,
@@ -141,7 +142,7 @@ std::vector<std::string> Library::providers() const {
 }
 
 Session::Session(std::shared_ptr<Library> library, const std::string& model, const SessionOptions& options)
-    : library_(std::move(library)) {
+    : library_(std::move(library)), domain_(nullptr, library_->function<Release>(release_op_domain)) {
     const Library& api = *library_;
     void* settings = nullptr;
     api.call<Status (*)(void**)>(create_session_options, &settings);
@@ -177,6 +178,14 @@ Session::Session(std::shared_ptr<Library> library, const std::string& model, con
         api.call<Status (*)(void*, const char* const*, const char* const*, size_t)>(
             cuda ? update_cuda : update_tensorrt, device_options, &key, &value, size_t{1});
         api.call<Status (*)(void*, const void*)>(cuda ? append_cuda : append_tensorrt, settings, device_options);
+    }
+    if (options.kernels) {
+        blind_spot_ = ops::blind_spot_op(api.kernel_table_, *options.kernels);
+        void* domain = nullptr;
+        api.call<Status (*)(const char*, void**)>(create_op_domain, "lowdose", &domain);
+        domain_.reset(domain);
+        api.call<Status (*)(void*, const void*)>(add_op, domain, blind_spot_.get());
+        api.call<Status (*)(void*, void*)>(add_op_domain, settings, domain);
     }
     api.call<Status (*)(const void*, const void*, size_t, const void*, void**)>(
         create_session_from_array, api.env_, model.data(), model.size(), settings, &session_);

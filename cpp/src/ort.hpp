@@ -4,9 +4,12 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
+
+#include "ops/kernels.hpp"
 
 namespace lowdose::ort {
 
@@ -22,6 +25,7 @@ public:
     const std::string& version() const { return version_; }
     // Names such as "CPUExecutionProvider", in the library's order of preference.
     std::vector<std::string> providers() const;
+    bool takes_kernels() const { return kernel_table_ != nullptr; }
 
 private:
     friend class Session;
@@ -34,6 +38,7 @@ private:
 
     std::string version_;
     const void* const* table_ = nullptr;
+    ops::Table kernel_table_ = nullptr;  // null: too old for our kernels
     void* env_ = nullptr;
     void* memory_info_ = nullptr;
     void* allocator_ = nullptr;
@@ -43,6 +48,7 @@ struct SessionOptions {
     std::string device = "cpu";  // "cpu", "cuda", "cuda:N", "tensorrt" or "tensorrt:N"
     int threads = 0;             // 0: one per core
     std::vector<std::pair<std::string, std::int64_t>> dimensions;  // values of named dimensions
+    std::optional<ops::InstructionSet> kernels;  // our kernels run in place of function bodies; only on the CPU
 };
 
 // A tensor in the caller's memory. Rank and shape as in `shape`; empty for a scalar.
@@ -72,6 +78,8 @@ private:
     void* tensor_value(const Tensor& tensor) const;
 
     std::shared_ptr<Library> library_;
+    std::shared_ptr<const ops::CustomOp> blind_spot_;
+    std::unique_ptr<void, void (*)(void*)> domain_;
     void* session_ = nullptr;
 };
 

@@ -18,7 +18,7 @@ import json, resource, sys
 import numpy as np
 from lowdose import Settings, load
 path, side = sys.argv[1], int(sys.argv[2])
-model = load(path, device="cpu")
+model = load(path, device="cpu", kernels=False)  # the form that takes more memory
 stream = model.stream(side, side, settings=Settings(0, 1 / 7, 0.0))
 frame = np.ones((side, side), np.float32)
 for _ in range(len(model.taps) + 1):

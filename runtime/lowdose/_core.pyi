@@ -24,8 +24,9 @@ class Choice:
 class Model:
     metadata: str
     device: str
+    kernels: str | None
     runtime_version: str
-    def __init__(self, path: str, ort_path: str, device: str) -> None: ...
+    def __init__(self, path: str, ort_path: str, device: str, kernels: bool) -> None: ...
     def choose(
         self,
         windows: NDArray[np.float32],

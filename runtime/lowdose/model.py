@@ -92,15 +92,21 @@ class Stream:
 
 
 class Model:
-    """An opened model file. Attributes: name, path, sha256, metadata (dict), device, n_taps."""
+    """An opened model file. Attributes: name, path, sha256, metadata (dict), taps, device, kernels, runtime.
 
-    def __init__(self, path: Path, name: str, device: str) -> None:
+    kernels: the instruction set of the compiled kernels in use, None when ONNX Runtime runs the whole graph.
+    """
+
+    def __init__(self, path: Path, name: str, device: str, kernels: bool) -> None:
         self.name = name
         self.path = path
         self.sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-        self._core = open_on_device(path, device)
+        self._core = open_on_device(path, device, kernels)
         self.device: str = self._core.device
+        self.kernels: str | None = self._core.kernels
         self.runtime = f"onnxruntime {self._core.runtime_version}"
+        if self.kernels:
+            self.runtime += f" with {self.kernels} kernels"
         self.metadata: dict[str, Any] = json.loads(self._core.metadata)
         self.taps: list[int] = self.metadata["taps"]["offsets"]
 
@@ -207,18 +213,18 @@ class Model:
             )
 
 
-def open_on_device(path: Path, device: str) -> _core.Model:
+def open_on_device(path: Path, device: str, kernels: bool) -> _core.Model:
     """Open on exactly `device`; "auto" takes the first of the available ones that opens the model."""
     if device != "auto":
         check_device(device)
-        return _core.Model(str(path), runtime_path(), device)
+        return _core.Model(str(path), runtime_path(), device, kernels)
     *accelerators, cpu = available_devices()
     for candidate in accelerators:
         try:
-            return _core.Model(str(path), runtime_path(), candidate)
+            return _core.Model(str(path), runtime_path(), candidate, kernels)
         except LowdoseError:
             continue  # built for a GPU, but none is here; Model.device says what was taken
-    return _core.Model(str(path), runtime_path(), cpu)
+    return _core.Model(str(path), runtime_path(), cpu, kernels)
 
 
 def bundled_models() -> dict[str, Path]:
@@ -227,17 +233,19 @@ def bundled_models() -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.glob("*.onnx"))}
 
 
-def load(name_or_path: str | Path, *, device: str = "auto") -> Model:
+def load(name_or_path: str | Path, *, device: str = "auto", kernels: bool = True) -> Model:
     """Open a bundled model by name ("wcvd", "wcid") or a model file by path.
 
     device: "auto", "cpu", "cuda[:N]" or "tensorrt[:N]"; an explicit device that is not there is an error.
+    kernels: on the CPU, run compiled kernels instead of the functions in the file (`False`: to compare, or in doubt).
+    The environment variable LOWDOSE_CPU lowers their instruction set: avx512, avx2, sse4.2 or portable.
     Raises LowdoseError for an unknown name and for a file that is not ONNX, lacks lowdose's metadata or
     follows a newer spec.
     """
     bundled = bundled_models()
     if str(name_or_path) in bundled:
-        return Model(bundled[str(name_or_path)], str(name_or_path), device)
+        return Model(bundled[str(name_or_path)], str(name_or_path), device, kernels)
     path = Path(name_or_path)
     if not path.is_file():
         raise LowdoseError(f"no model '{name_or_path}': expected a file or one of {', '.join(bundled)}")
-    return Model(path, path.stem, device)
+    return Model(path, path.stem, device, kernels)
