@@ -119,9 +119,8 @@ Stack filtered(const py::array& frame, float cutoff) {
     const Stack from = as_stack(frame, 2, "(height, width)");
     Stack out({from.shape(0), from.shape(1)});
     float* to = out.mutable_data();
-    std::copy(from.data(), from.data() + from.size(), to);
     const py::gil_scoped_release released;
-    low_pass(to, static_cast<int>(out.shape(0)), static_cast<int>(out.shape(1)), cutoff);
+    low_pass(from.data(), static_cast<int>(out.shape(0)), static_cast<int>(out.shape(1)), cutoff, to);
     return out;
 }
 

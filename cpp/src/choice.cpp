@@ -56,8 +56,8 @@ void add_risk(const Spectrum& y, const Spectrum& f, const Spectrum& b, const Spe
     std::vector<double> ring(cutoffs.size());  // what each cutoff adds to the one before
     const double n_pixels = static_cast<double>(y.height) * y.width;
     size_t at = 0;
-    for (int k_y = 0; k_y < y.height; ++k_y)
-        for (int k_x = 0; k_x < y.n_columns; ++k_x, ++at) {
+    for (int k_x = 0; k_x < y.n_columns; ++k_x)
+        for (int k_y = 0; k_y < y.height; ++k_y, ++at) {
             const double twins = k_x == 0 || 2 * k_x == y.width ? 1.0 : 2.0;  // the half that is not stored
             const double f_re = f.re[at], f_im = f.im[at];
             const double gain =

@@ -2,9 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <numeric>
-
-#include "fft.hpp"
 
 namespace lowdose {
 
@@ -14,24 +11,24 @@ bool inside_disc(int k_y, int height, int k_x, int width, float cutoff) {
     return f_y * f_y + f_x * f_x <= cutoff * cutoff;
 }
 
-void low_pass(float* frame, int height, int width, float cutoff) {
-    if (cutoff >= cutoff_all) return;
-    // The mean goes around the transforms: their rounding errors are then in proportion to the contrast.
+void low_pass(const float* frame, int height, int width, float cutoff, float* out, const Parallel& parallel) {
     const auto n_pixels = static_cast<size_t>(height) * static_cast<size_t>(width);
-    const double sum = std::accumulate(frame, frame + n_pixels, 0.0);
-    const auto level = static_cast<float>(sum / static_cast<double>(n_pixels));
-    for (size_t i = 0; i < n_pixels; ++i) frame[i] -= level;
+    if (cutoff >= cutoff_all) {
+        if (out != frame) std::copy_n(frame, n_pixels, out);
+        return;
+    }
+    // A value near the mean goes around the transforms: rounding errors are then in proportion to the contrast.
+    constexpr size_t step = 61;  // a sample is enough; prime, so that it follows no lattice
+    double sum = 0;
+    for (size_t i = 0; i < n_pixels; i += step) sum += static_cast<double>(frame[i]);
+    const auto level = static_cast<float>(sum / static_cast<double>((n_pixels + step - 1) / step));
     const int radius = static_cast<int>(std::ceil(cutoff * static_cast<float>(width)));
-    Spectrum spectrum = forward_transform(frame, height, width, std::min(radius, width / 2) + 1);
-    for (int y = 0; y < height; ++y)
-        for (int x = 0; x < spectrum.n_columns; ++x)
-            if (!inside_disc(y, height, x, width, cutoff)) {
-                const size_t at =
-                    static_cast<size_t>(y) * static_cast<size_t>(spectrum.n_columns) + static_cast<size_t>(x);
-                spectrum.re[at] = spectrum.im[at] = 0.0f;
-            }
-    backward_transform(spectrum, frame);
-    for (size_t i = 0; i < n_pixels; ++i) frame[i] += level;
+    const auto reach = [&](int k_x) {
+        int k_y = -1;
+        while (k_y < height / 2 && inside_disc(k_y + 1, height, k_x, width, cutoff)) ++k_y;
+        return k_y;
+    };
+    keep_frequencies(frame, height, width, std::min(radius, width / 2) + 1, level, reach, parallel, out);
 }
 
 }  // namespace lowdose

@@ -6,43 +6,21 @@
 #include <cstddef>
 #include <cstring>
 
+#include "vector.hpp"
+
 namespace lowdose::ops {
 
 namespace {
 
 #if LOWDOSE_VECTOR_BYTES > 0
-
-typedef float Vector __attribute__((vector_size(LOWDOSE_VECTOR_BYTES)));
-inline Vector larger(Vector a, Vector b) { return a > b ? a : b; }
 #define LOWDOSE_CONVOLVE inline
-
-#else
-
-struct Vector {
-    float lane[8];
-};
-inline Vector operator*(float a, Vector b) {
-    for (float& lane : b.lane) lane *= a;
-    return b;
-}
-inline Vector& operator+=(Vector& a, const Vector& b) {
-    for (int i = 0; i < 8; ++i) a.lane[i] += b.lane[i];
-    return a;
-}
-inline Vector larger(Vector a, const Vector& b) {
-    for (int i = 0; i < 8; ++i) a.lane[i] = a.lane[i] > b.lane[i] ? a.lane[i] : b.lane[i];
-    return a;
-}
-// In a function of its own the compiler finds vectors in these loops: twice as fast with GCC.
-#ifdef _MSC_VER
+#elif defined(_MSC_VER)
+// In a function of its own the compiler finds vectors in the loops of the portable form: twice as fast with GCC.
 #define LOWDOSE_CONVOLVE __declspec(noinline)
 #else
 #define LOWDOSE_CONVOLVE __attribute__((noinline))
 #endif
 
-#endif
-
-constexpr int lanes = sizeof(Vector) / sizeof(float);
 constexpr int block_rows = LOWDOSE_BLOCK_ROWS;
 constexpr int row_vectors = LOWDOSE_BLOCK_VECTORS;
 constexpr int n_vectors = block_rows * row_vectors;
@@ -53,12 +31,6 @@ static_assert(block_rows <= most_rows_per_block && lanes <= most_floats_per_vect
               "the scratch memory holds a block");
 
 inline int lines_per_tap(const PackedNetwork& network) { return 2 * network.margin + block_rows; }
-
-inline Vector load(const float* from) {
-    Vector vector;
-    std::memcpy(&vector, from, sizeof vector);
-    return vector;
-}
 
 // Copies pixels first ... first + length - 1 of a row that repeats periodically.
 void copy_periodic(const float* row, int width, int first, int length, float* out) {

@@ -1,0 +1,42 @@
+// Sixteen sequences of one length that are Fourier-transformed together.
+#pragma once
+
+#include <cstddef>
+#include <vector>
+
+#include "ops/fft_passes.hpp"
+
+namespace lowdose {
+
+class FftBlock {
+public:
+    static constexpr size_t width = ops::fft_block;
+
+    explicit FftBlock(int length);
+
+    int length() const { return length_; }
+    void clear();
+
+    // Transforms re + i im in place: sign -1 forward, +1 backward, not normalised. Lengths with a large prime factor
+    // take about five times as long as others (Bluestein, IEEE Trans. Audio and Electroacoustics 18, 451, 1970).
+    void run(int sign);
+
+    std::vector<float> re, im;  // element i of sequence j at [i * width + j]
+
+private:
+    void run_passes(int sign);
+    void turn(size_t i, float c, float s);
+    void prepare_chirp();
+
+    int length_, padded_;  // what the passes transform; longer than length_ for Bluestein
+    std::vector<int> factors_;
+    std::vector<float> cosine_, sine_, scratch_re_, scratch_im_;
+    std::vector<float> chirp_c_, chirp_s_;        // exp(i pi n^2 / length)
+    std::vector<float> response_c_, response_s_;  // the forward transform of the chirp, over padded_
+    const ops::FftPasses& passes_;
+};
+
+// The calling thread's block of this length. The last two lengths are kept: a frame's width and height.
+FftBlock& fft_block_of(int length);
+
+}  // namespace lowdose
