@@ -19,6 +19,9 @@ PUBLISHED = (3, (3, 5, 7), 3, 4)  # n_taps, kernel sizes, n_features, n_mixing
 OTHERS = [(1, (3, 5, 7), 3, 4), (3, (7, 3), 4, 2), (5, (1, 9), 5, 0), (1, (5,), 1, 1), (3, (11, 3, 5, 13), 7, 3)]
 
 
+FILTERED = Settings(1, 1 / 7, 0.0)
+
+
 def settings(weight_set):
     return Settings(weight_set, NO_LOW_PASS, 0.0)
 
@@ -117,18 +120,20 @@ def test_every_instruction_set_gives_the_same_numbers(model_file, monkeypatch, i
     assert model.kernels == instructions
     for shape in ((7, 7), (33, 30), (66, 311), (35, 384)):
         stack = noise((3, *shape))
-        assert_close(model.denoise(stack, settings=settings(0)), inlined.denoise(stack, settings=settings(0)))
-        one_thread = model.denoise(stack, settings=settings(0), threads=1)
-        np.testing.assert_array_equal(model.denoise(stack, settings=settings(0), threads=3), one_thread)
+        for chosen in (settings(0), FILTERED):
+            one_thread = model.denoise(stack, settings=chosen, threads=1)
+            assert_close(one_thread, inlined.denoise(stack, settings=chosen))
+            np.testing.assert_array_equal(model.denoise(stack, settings=chosen, threads=3), one_thread)
 
 
 @pytest.mark.parametrize("threads", [2, 3, 5])
 def test_the_number_of_threads_changes_no_bit(model_file, threads):
     model = load(model_file(PUBLISHED), device="cpu")
     stack = noise((3, 211, 97))
-    expected = model.denoise(stack, settings=settings(0), threads=1)
-    for _ in range(3):
-        np.testing.assert_array_equal(model.denoise(stack, settings=settings(0), threads=threads), expected)
+    for chosen in (settings(0), FILTERED):
+        expected = model.denoise(stack, settings=chosen, threads=1)
+        for _ in range(3):
+            np.testing.assert_array_equal(model.denoise(stack, settings=chosen, threads=threads), expected)
 
 
 def test_a_pixel_gives_the_same_bits_wherever_it_lies(model_file):
@@ -176,6 +181,20 @@ def test_batches(model_file, batch):
     np.testing.assert_array_equal(negative, result)
 
 
+@pytest.mark.parametrize("batch", [1, 3])
+def test_batches_with_the_low_pass(model_file, batch):
+    model = onnx.load(model_file(PUBLISHED))
+    frames = noise((3, batch, 1, 37, 60))
+    feeds = feeds_of(frames) | {"cutoff": np.array(0.1, np.float32)}
+    (result,) = session(model).run(None, feeds)
+    assert_close(result, session(model, kernels=False).run(None, feeds)[0])
+    (whole,) = session(model).run(None, feeds_of(frames))
+    for item in range(batch):
+        np.testing.assert_allclose(
+            result[item, 0], references.low_pass(whole[item, 0], 0.1), atol=TOLERANCE * np.ptp(whole[item])
+        )
+
+
 def test_a_session_may_change_the_size_of_its_frames(model_file):
     model = onnx.load(model_file(PUBLISHED))
     one = session(model)
@@ -192,6 +211,9 @@ def test_inputs_that_do_not_fit_are_errors(model_file):
             runner.run(None, feeds_of(frames, weight_set))
     with pytest.raises(Exception, match="a frame is 1x1x16x15, not 1x1x16x16"):
         runner.run(None, feeds_of(frames) | {"frame_2": frames[2, :, :, :, 1:]})
+    for cutoff in (0, -0.1, np.nan):
+        with pytest.raises(Exception, match="cutoff must be a float32 scalar above 0"):
+            runner.run(None, feeds_of(frames) | {"cutoff": np.array(cutoff, np.float32)})
     assert runner.run(None, feeds_of(frames))[0].shape == (1, 1, 16, 16)  # it still works
 
 

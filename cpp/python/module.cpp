@@ -120,7 +120,8 @@ Stack filtered(const py::array& frame, float cutoff) {
     Stack out({from.shape(0), from.shape(1)});
     float* to = out.mutable_data();
     const py::gil_scoped_release released;
-    low_pass(from.data(), static_cast<int>(out.shape(0)), static_cast<int>(out.shape(1)), cutoff, to);
+    low_pass(from.data(), static_cast<int>(out.shape(0)), static_cast<int>(out.shape(1)), cutoff,
+             ops::instruction_set(), to);
     return out;
 }
 

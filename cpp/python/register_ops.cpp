@@ -30,11 +30,13 @@ extern "C" LOWDOSE_EXPORT Status RegisterCustomOps(void* session_options, const 
     const Api api(table);
     try {
         // Never released: nothing tells when the last session that uses it is gone.
-        const auto* op = new std::shared_ptr<const CustomOp>(blind_spot_op(table, instruction_set()));
+        const auto* ops = new std::vector<std::shared_ptr<const CustomOp>>(kernel_ops(table, instruction_set()));
         void* domain = nullptr;
         if (const Status status = api.at<Status (*)(const char*, void**)>(create_domain, "lowdose", &domain))
             return status;
-        if (const Status status = api.at<Status (*)(void*, const CustomOp*)>(add_op, domain, op->get())) return status;
+        for (const auto& op : *ops)
+            if (const Status status = api.at<Status (*)(void*, const CustomOp*)>(add_op, domain, op.get()))
+                return status;
         return api.at<Status (*)(void*, void*)>(add_domain, session_options, domain);
     } catch (const std::exception& error) {
         return api.invalid_argument(error.what());

@@ -118,7 +118,8 @@ void score(const Network& network, int weight_set, Sample& sample, const std::ve
            std::vector<double>& risk) {
     const Spectrum& y_spectrum = sample.spectrum;
     const auto spectrum = [&](const std::vector<float>& frame) {
-        return forward_transform(frame.data(), y_spectrum.height, y_spectrum.width, y_spectrum.n_columns);
+        return forward_transform(frame.data(), y_spectrum.height, y_spectrum.width, y_spectrum.n_columns,
+                                 y_spectrum.set);
     };
     std::vector<float>& y = sample.frames[sample.centre];
     const std::vector<float> original = y;
@@ -161,7 +162,7 @@ Choice choose(const Model& model, const std::vector<Window>& windows, int height
     for (const Window& window : windows) {
         std::vector<std::vector<float>> frames;
         for (const float* frame : window) frames.push_back(crop(frame, height, width, h, w, choice.offset));
-        Spectrum spectrum = forward_transform(frames[centre].data(), h, w, w / 2 + 1);
+        Spectrum spectrum = forward_transform(frames[centre].data(), h, w, w / 2 + 1, model.transforms());
         const double noise = noise_variance(frames, centre, static_cast<size_t>(h), static_cast<size_t>(w));
         samples.push_back({std::move(frames), centre, std::move(spectrum), noise});
     }

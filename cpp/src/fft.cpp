@@ -38,7 +38,7 @@ size_t n_groups(int height) { return (static_cast<size_t>(height) + 2 * block - 
 void forward_group(const float* frame, float level, size_t group, Spectrum& spectrum) {
     const auto h = static_cast<size_t>(spectrum.height), w = static_cast<size_t>(spectrum.width);
     const size_t y = group * 2 * block, n_a = std::min(block, h - y), n_b = std::min(block, h - y - n_a);
-    FftBlock& rows = fft_block_of(spectrum.width);
+    FftBlock& rows = fft_block_of(spectrum.width, spectrum.set);
     if (n_b < block) rows.clear();
     gather(frame + y * w, w, n_a, w, level, rows.re.data());
     gather(frame + (y + n_a) * w, w, n_b, w, level, rows.im.data());
@@ -62,7 +62,7 @@ void forward_group(const float* frame, float level, size_t group, Spectrum& spec
 void backward_group(const Spectrum& spectrum, size_t group, float scale, float level, float* out) {
     const auto h = static_cast<size_t>(spectrum.height), w = static_cast<size_t>(spectrum.width);
     const size_t y = group * 2 * block, n_a = std::min(block, h - y), n_b = std::min(block, h - y - n_a);
-    FftBlock& rows = fft_block_of(spectrum.width);
+    FftBlock& rows = fft_block_of(spectrum.width, spectrum.set);
     rows.clear();
     for (size_t k = 0; k < static_cast<size_t>(spectrum.n_columns); ++k) {
         float *re = &rows.re[k * block], *im = &rows.im[k * block];
@@ -89,7 +89,7 @@ void with_columns(Spectrum& spectrum, size_t first, Work work) {
     const auto h = static_cast<size_t>(spectrum.height);
     const size_t used = std::min(block, static_cast<size_t>(spectrum.n_columns) - first);
     float *re = &spectrum.re[first * h], *im = &spectrum.im[first * h];
-    FftBlock& columns = fft_block_of(spectrum.height);
+    FftBlock& columns = fft_block_of(spectrum.height, spectrum.set);
     gather(re, h, used, h, 0.0f, columns.re.data());
     gather(im, h, used, h, 0.0f, columns.im.data());
     work(columns, used);
@@ -99,15 +99,15 @@ void with_columns(Spectrum& spectrum, size_t first, Work work) {
 
 size_t n_column_blocks(int n_columns) { return (static_cast<size_t>(n_columns) + block - 1) / block; }
 
-Spectrum empty_spectrum(int height, int width, int n_columns) {
+Spectrum empty_spectrum(int height, int width, int n_columns, ops::InstructionSet set) {
     const size_t size = static_cast<size_t>(height) * static_cast<size_t>(n_columns);
-    return {height, width, n_columns, std::vector<float>(size), std::vector<float>(size)};
+    return {height, width, n_columns, set, std::vector<float>(size), std::vector<float>(size)};
 }
 
 }  // namespace
 
-Spectrum forward_transform(const float* frame, int height, int width, int n_columns) {
-    Spectrum spectrum = empty_spectrum(height, width, n_columns);
+Spectrum forward_transform(const float* frame, int height, int width, int n_columns, ops::InstructionSet set) {
+    Spectrum spectrum = empty_spectrum(height, width, n_columns, set);
     for (size_t group = 0; group < n_groups(height); ++group) forward_group(frame, 0.0f, group, spectrum);
     for (size_t i = 0; i < n_column_blocks(n_columns); ++i)
         with_columns(spectrum, i * block, [](FftBlock& columns, size_t) { columns.run(-1); });
@@ -115,9 +115,10 @@ Spectrum forward_transform(const float* frame, int height, int width, int n_colu
 }
 
 void keep_frequencies(const float* frame, int height, int width, int n_columns, float level,
-                      const std::function<int(int)>& reach, const Parallel& parallel, float* out) {
+                      const std::function<int(int)>& reach, ops::InstructionSet set, const Parallel& parallel,
+                      float* out) {
     const Parallel share = parallel ? parallel : Parallel(one_by_one);
-    Spectrum spectrum = empty_spectrum(height, width, n_columns);
+    Spectrum spectrum = empty_spectrum(height, width, n_columns, set);
     const auto h = static_cast<size_t>(height);
     share(n_groups(height), [&](size_t group) { forward_group(frame, level, group, spectrum); });
     share(n_column_blocks(n_columns), [&](size_t i) {

@@ -5,16 +5,19 @@
 #include <functional>
 #include <vector>
 
+#include "ops/instruction_set.hpp"
+
 namespace lowdose {
 
 // The columns 0..n_columns-1 of a real frame's transform, one after the other: (n_columns, height).
 struct Spectrum {
     int height, width, n_columns;
+    ops::InstructionSet set;  // that computes it
     std::vector<float> re, im;
 };
 
 // frame: (height, width), row-major. 1 <= n_columns <= width / 2 + 1.
-Spectrum forward_transform(const float* frame, int height, int width, int n_columns);
+Spectrum forward_transform(const float* frame, int height, int width, int n_columns, ops::InstructionSet set);
 
 // Calls task(0 ... n - 1), in any order and by any threads, and returns when all are done.
 using Parallel = std::function<void(size_t n, const std::function<void(size_t)>& task)>;
@@ -23,6 +26,7 @@ using Parallel = std::function<void(size_t n, const std::function<void(size_t)>&
 // nothing of the other columns; nothing of column k where reach(k) is negative. out: the result + level; it may be
 // frame itself. No value depends on how the work is shared out.
 void keep_frequencies(const float* frame, int height, int width, int n_columns, float level,
-                      const std::function<int(int)>& reach, const Parallel& parallel, float* out);
+                      const std::function<int(int)>& reach, ops::InstructionSet set, const Parallel& parallel,
+                      float* out);
 
 }  // namespace lowdose

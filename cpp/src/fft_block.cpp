@@ -5,8 +5,6 @@
 #include <memory>
 #include <utility>
 
-#include "ops/instruction_set.hpp"
-
 namespace lowdose {
 
 namespace {
@@ -50,11 +48,12 @@ int padded_length(int length) {
 
 }  // namespace
 
-FftBlock::FftBlock(int length)
+FftBlock::FftBlock(int length, ops::InstructionSet set)
     : length_(length),
       padded_(padded_length(length)),
       factors_(factorise(padded_)),
-      passes_(passes_for(ops::instruction_set())) {
+      set_(set),
+      passes_(passes_for(set)) {
     const auto n = static_cast<size_t>(padded_);
     for (auto* memory : {&re, &im, &scratch_re_, &scratch_im_}) memory->resize(n * width);
     for (size_t i = 0; i < n; ++i) {
@@ -122,10 +121,10 @@ void FftBlock::run(int sign) {
     for (size_t i = 0; i < n; ++i) turn(i, chirp_c_[i], direction * chirp_s_[i]);
 }
 
-FftBlock& fft_block_of(int length) {
+FftBlock& fft_block_of(int length, ops::InstructionSet set) {
     static thread_local std::unique_ptr<FftBlock> recent, before;
-    if (!recent || recent->length() != length) std::swap(recent, before);
-    if (!recent || recent->length() != length) recent = std::make_unique<FftBlock>(length);
+    if (!recent || !recent->is_for(length, set)) std::swap(recent, before);
+    if (!recent || !recent->is_for(length, set)) recent = std::make_unique<FftBlock>(length, set);
     return *recent;
 }
 

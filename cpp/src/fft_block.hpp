@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "ops/fft_passes.hpp"
+#include "ops/instruction_set.hpp"
 
 namespace lowdose {
 
@@ -12,9 +13,9 @@ class FftBlock {
 public:
     static constexpr size_t width = ops::fft_block;
 
-    explicit FftBlock(int length);
+    FftBlock(int length, ops::InstructionSet set);
 
-    int length() const { return length_; }
+    bool is_for(int length, ops::InstructionSet set) const { return length_ == length && set_ == set; }
     void clear();
 
     // Transforms re + i im in place: sign -1 forward, +1 backward, not normalised. Lengths with a large prime factor
@@ -33,10 +34,11 @@ private:
     std::vector<float> cosine_, sine_, scratch_re_, scratch_im_;
     std::vector<float> chirp_c_, chirp_s_;        // exp(i pi n^2 / length)
     std::vector<float> response_c_, response_s_;  // the forward transform of the chirp, over padded_
+    ops::InstructionSet set_;
     const ops::FftPasses& passes_;
 };
 
-// The calling thread's block of this length. The last two lengths are kept: a frame's width and height.
-FftBlock& fft_block_of(int length);
+// The calling thread's block of this length. The last two are kept: for a frame's width and its height.
+FftBlock& fft_block_of(int length, ops::InstructionSet set);
 
 }  // namespace lowdose

@@ -11,7 +11,8 @@ bool inside_disc(int k_y, int height, int k_x, int width, float cutoff) {
     return f_y * f_y + f_x * f_x <= cutoff * cutoff;
 }
 
-void low_pass(const float* frame, int height, int width, float cutoff, float* out, const Parallel& parallel) {
+void low_pass(const float* frame, int height, int width, float cutoff, ops::InstructionSet set, float* out,
+              const Parallel& parallel) {
     const auto n_pixels = static_cast<size_t>(height) * static_cast<size_t>(width);
     if (cutoff >= cutoff_all) {
         if (out != frame) std::copy_n(frame, n_pixels, out);
@@ -28,7 +29,7 @@ void low_pass(const float* frame, int height, int width, float cutoff, float* ou
         while (k_y < height / 2 && inside_disc(k_y + 1, height, k_x, width, cutoff)) ++k_y;
         return k_y;
     };
-    keep_frequencies(frame, height, width, std::min(radius, width / 2) + 1, level, reach, parallel, out);
+    keep_frequencies(frame, height, width, std::min(radius, width / 2) + 1, level, reach, set, parallel, out);
 }
 
 }  // namespace lowdose

@@ -49,6 +49,8 @@ public:
     const Contract& contract() const { return contract_; }
     const std::string& device() const { return device_; }
     const std::optional<ops::InstructionSet>& kernels() const { return kernels_; }  // empty: none are used
+    // For the transforms that the core itself computes.
+    ops::InstructionSet transforms() const { return kernels_.value_or(ops::InstructionSet::portable); }
     const ort::Library& runtime() const { return *library_; }
 
     // Throws Error when the size is below min_size_px.

@@ -180,11 +180,11 @@ Session::Session(std::shared_ptr<Library> library, const std::string& model, con
         api.call<Status (*)(void*, const void*)>(cuda ? append_cuda : append_tensorrt, settings, device_options);
     }
     if (options.kernels) {
-        blind_spot_ = ops::blind_spot_op(api.kernel_table_, *options.kernels);
+        kernels_ = ops::kernel_ops(api.kernel_table_, *options.kernels);
         void* domain = nullptr;
         api.call<Status (*)(const char*, void**)>(create_op_domain, "lowdose", &domain);
         domain_.reset(domain);
-        api.call<Status (*)(void*, const void*)>(add_op, domain, blind_spot_.get());
+        for (const auto& op : kernels_) api.call<Status (*)(void*, const void*)>(add_op, domain, op.get());
         api.call<Status (*)(void*, void*)>(add_op_domain, settings, domain);
     }
     api.call<Status (*)(const void*, const void*, size_t, const void*, void**)>(

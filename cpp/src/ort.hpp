@@ -78,7 +78,7 @@ private:
     void* tensor_value(const Tensor& tensor) const;
 
     std::shared_ptr<Library> library_;
-    std::shared_ptr<const ops::CustomOp> blind_spot_;
+    std::vector<std::shared_ptr<const ops::CustomOp>> kernels_;
     std::unique_ptr<void, void (*)(void*)> domain_;
     void* session_ = nullptr;
 };

@@ -119,7 +119,7 @@ void Stream::denoise(const Window& window) {
     }
     statistics_.network.add(watch.milliseconds());
     const Stopwatch low_pass_watch;  // a tile has not the frame's spectrum: the disc is kept on the whole frame
-    low_pass(denoised_.data(), height_, width_, choice_->cutoff, denoised_.data());
+    low_pass(denoised_.data(), height_, width_, choice_->cutoff, model_->transforms(), denoised_.data());
     statistics_.low_pass.add(low_pass_watch.milliseconds());
 }
 

@@ -12,6 +12,8 @@ namespace lowdose::ops {
 
 class BlindSpotKernel {
 public:
+    static constexpr const char* name = "BlindSpot";
+
     BlindSpotKernel(Api api, InstructionSet set) : api_(api), network_(set) {}
 
     // Throws Error when the inputs do not fit together, Failure when ONNX Runtime reports an error.

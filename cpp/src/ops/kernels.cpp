@@ -3,6 +3,7 @@
 #include <exception>
 
 #include "blind_spot_op.hpp"
+#include "low_pass_op.hpp"
 
 namespace lowdose::ops {
 
@@ -21,15 +22,19 @@ Status guarded(const Api& api, Work work) {
     }
 }
 
+template <class Work>
 struct Kernel {
     Api api;
-    BlindSpotKernel blind_spot;
+    Work work;
 };
 
-struct BlindSpotOp : CustomOp {
-    BlindSpotOp(Api table, InstructionSet instructions) : CustomOp{}, api(table), set(instructions) {
+// Work has a name, a constructor (Api, InstructionSet) and compute(Context*); its output is shaped like its first
+// input.
+template <class Work>
+struct KernelOp : CustomOp {
+    KernelOp(Api table, InstructionSet instructions) : CustomOp{}, api(table), set(instructions) {
         version = kernel_api_version;
-        name = [](const CustomOp*) { return "BlindSpot"; };
+        name = [](const CustomOp*) { return Work::name; };
         execution_provider = [](const CustomOp*) { return "CPUExecutionProvider"; };
         // One variadic input, because models differ in the number of frames and branches.
         n_inputs = [](const CustomOp*) { return size_t{1}; };
@@ -45,18 +50,18 @@ struct BlindSpotOp : CustomOp {
         variadic_output_homogeneity = [](const CustomOp*) { return 1; };
         start_version = end_version = [](const CustomOp*) { return 1; };
         infer_output_shape = [](const CustomOp* op, ShapeContext* context) {
-            const Api& used = static_cast<const BlindSpotOp*>(op)->api;
+            const Api& used = static_cast<const KernelOp*>(op)->api;
             return guarded(used, [&] { used.output_like_first_input(context); });
         };
         create_kernel_v2 = [](const CustomOp* op, const void*, const void*, void** kernel) {
-            const auto* self = static_cast<const BlindSpotOp*>(op);
-            return guarded(self->api, [&] { *kernel = new Kernel{self->api, {self->api, self->set}}; });
+            const auto* self = static_cast<const KernelOp*>(op);
+            return guarded(self->api, [&] { *kernel = new Kernel<Work>{self->api, {self->api, self->set}}; });
         };
         compute_v2 = [](void* kernel, Context* context) {
-            auto* self = static_cast<Kernel*>(kernel);
-            return guarded(self->api, [&] { self->blind_spot.compute(context); });
+            auto* self = static_cast<Kernel<Work>*>(kernel);
+            return guarded(self->api, [&] { self->work.compute(context); });
         };
-        destroy_kernel = [](void* kernel) { delete static_cast<Kernel*>(kernel); };
+        destroy_kernel = [](void* kernel) { delete static_cast<Kernel<Work>*>(kernel); };
     }
 
     Api api;
@@ -65,8 +70,9 @@ struct BlindSpotOp : CustomOp {
 
 }  // namespace
 
-std::shared_ptr<const CustomOp> blind_spot_op(Table table, InstructionSet set) {
-    return std::make_shared<const BlindSpotOp>(Api(table), set);
+std::vector<std::shared_ptr<const CustomOp>> kernel_ops(Table table, InstructionSet set) {
+    return {std::make_shared<const KernelOp<BlindSpotKernel>>(Api(table), set),
+            std::make_shared<const KernelOp<LowPassKernel>>(Api(table), set)};
 }
 
 }  // namespace lowdose::ops

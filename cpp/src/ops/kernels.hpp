@@ -3,13 +3,15 @@
 #pragma once
 
 #include <memory>
+#include <vector>
 
 #include "custom_op.hpp"
 #include "instruction_set.hpp"
 
 namespace lowdose::ops {
 
-// The operator BlindSpot; must outlive the sessions that it is registered with. table: of kernel_api_version.
-std::shared_ptr<const CustomOp> blind_spot_op(Table table, InstructionSet set);
+// The operators BlindSpot and LowPass; must outlive the sessions that they are registered with. table: of
+// kernel_api_version.
+std::vector<std::shared_ptr<const CustomOp>> kernel_ops(Table table, InstructionSet set);
 
 }  // namespace lowdose::ops
