@@ -70,7 +70,9 @@ def test_a_memory_cap_makes_tiles_and_too_small_a_cap_is_refused(model_files):
     held = 5 * 4 * 600 * 500
     assert model.stream(600, 500, max_bytes=0).n_tiles == 1
     assert model.stream(600, 500, max_bytes=1e9).n_tiles == 1
-    assert model.stream(600, 500, max_bytes=held + 5e6).n_tiles > 1
+    one_run = model.metadata["bytes_per_px"] * 600 * 500
+    assert model.stream(600, 500, max_bytes=held + one_run).n_tiles == 1
+    assert model.stream(600, 500, max_bytes=held + one_run / 2).n_tiles > 1
     with pytest.raises(LowdoseError, match=r"600x500.*--max-mem"):
         model.stream(600, 500, max_bytes=held + 1e3)
 
