@@ -66,6 +66,7 @@ def test_json_is_one_object_and_nothing_else(lowdose, movie, model_files):
     outcome = lowdose("denoise", movie, "-o", out, "--model", model_files["wcvd"], "--json")
     (report,) = json.loads(outcome.out)["results"]
     assert report["n_frames"] == 5
+    assert (report["frames"], report["channel"], report["drift"]) == ([0, 5], 0, False)
     assert report["latency"]["total"]["count"] == 5
     assert np.load(out).shape == SHAPE
 
@@ -102,6 +103,7 @@ def test_frames_and_channel_are_picked(lowdose, tmp_path, model_files):
     outcome = lowdose("denoise", source, "-o", out, "--model", model_files["wcvd"], *arguments)
     assert outcome.code == 0, outcome.err
     (report,) = json.loads(outcome.out)["results"]
+    assert (report["frames"], report["channel"]) == ([1, 5], 1)
     model = load(model_files["wcvd"], device="cpu")
     settings = Settings(["wcvd-0", "wcvd-1"].index(report["weight_set"]), NO_LOW_PASS, report["offset"])
     np.testing.assert_array_equal(np.load(out), model.denoise(stack[1:5, 1], settings=settings))

@@ -60,12 +60,12 @@ def test_axes_without_information(tmp_path: Path) -> None:
     np.save(tmp_path / "3.npy", np.zeros((4, 3, 5)))
     np.save(tmp_path / "4.npy", np.zeros((2, 4, 3, 5)))
     with open_stack(tmp_path / "2.npy") as image, open_stack(tmp_path / "3.npy") as movie:
-        assert (image.axes, image.n_frames, image.channel_axis) == ("YX", 1, None)
+        assert (image.axes, image.n_frames) == ("YX", 1)
         assert (movie.axes, movie.n_frames, movie.n_channels) == ("TYX", 4, 1)
     with pytest.raises(LowdoseError, match="--axes"):
         open_stack(tmp_path / "4.npy")
     with open_stack(tmp_path / "4.npy", axes="TCYX") as channels:
-        assert (channels.n_frames, channels.n_channels, channels.channel_axis) == (2, 4, 1)
+        assert (channels.n_frames, channels.n_channels) == (2, 4)
         with pytest.raises(IndexError):
             channels.read(2)
         with pytest.raises(IndexError):

@@ -158,6 +158,7 @@ def test_one_frame_needs_a_single_frame_model(model_files):
     assert stream.push(frame[0]) is None
     with pytest.raises(LowdoseError, match=r"at least 2 frames and was given 1.*wcid"):
         stream.flush()
+    assert stream.flush() == []  # the sequence has ended all the same
     single = load(model_files["wcid"], device="cpu")
     assert single.denoise(frame[0], settings=PLAIN).shape == (16, 18)
     assert single.stream(16, 18).latency_frames == 0

@@ -33,7 +33,6 @@ Stream::Stream(std::shared_ptr<const Model> model, int height, int width, const 
 
     network_.emplace(model_->open(plan_.input_height(), plan_.input_width(), options.threads));
     ring_.assign(n_slots, std::vector<float>(n_pixels));
-    arrivals_.resize(n_slots);
     denoised_.resize(n_pixels);
     if (!plan_.whole_frame()) {
         const size_t tile_pixels = static_cast<size_t>(plan_.input_height()) * static_cast<size_t>(plan_.input_width());
@@ -56,7 +55,6 @@ void Stream::reset() {
 // The frames that come before the choice wait in the ring as they are; choose_settings subtracts their offset.
 bool Stream::push(const void* frame, std::ptrdiff_t row_stride_bytes, void* out) {
     const auto slot = static_cast<size_t>(n_in_) % ring_.size();
-    arrivals_[slot] = Stopwatch();
     const Stopwatch watch;
     to_float(frame, options_.in, row_stride_bytes, height_, width_, choice_ ? choice_->offset : 0.0f,
              ring_[slot].data());
@@ -64,7 +62,7 @@ bool Stream::push(const void* frame, std::ptrdiff_t row_stride_bytes, void* out)
     statistics_.frames_in += 1;
     n_in_ += 1;
     if (n_in_ <= contract_.reach()) return false;
-    emit(n_in_ - 1 - contract_.reach(), out);
+    emit(n_in_ - 1 - contract_.reach(), watch, out);
     return true;
 }
 
@@ -73,10 +71,13 @@ bool Stream::flush(void* out) {
         n_in_ = n_out_ = 0;
         return false;
     }
-    if (n_in_ <= contract_.reach())
+    if (n_in_ <= contract_.reach()) {
+        const std::string given = std::to_string(n_in_);
+        n_in_ = n_out_ = 0;  // the next sequence must not begin with this one's frames
         throw Error(contract_.method + " needs at least " + std::to_string(contract_.reach() + 1) +
-                    " frames and was given " + std::to_string(n_in_) + "; use a single-frame model such as wcid");
-    emit(n_out_, out);
+                    " frames and was given " + given + "; use a single-frame model such as wcid");
+    }
+    emit(n_out_, Stopwatch(), out);
     return true;
 }
 
@@ -123,13 +124,13 @@ void Stream::denoise(const Window& window) {
     statistics_.low_pass.add(low_pass_watch.milliseconds());
 }
 
-void Stream::emit(long long index, void* out) {
+void Stream::emit(long long index, const Stopwatch& since, void* out) {
     if (!choice_) choose_settings();
     denoise(window_at(index));
     const Stopwatch watch;
     from_float(denoised_.data(), denoised_.size(), choice_->offset, options_.out, out);
     statistics_.output.add(watch.milliseconds());
-    statistics_.total.add(arrivals_[static_cast<size_t>(n_in_ - 1) % ring_.size()].milliseconds());
+    statistics_.total.add(since.milliseconds());
     statistics_.frames_out += 1;
     n_out_ = index + 1;
 }

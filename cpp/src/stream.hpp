@@ -53,7 +53,7 @@ public:
 private:
     const float* frame_at(long long index) const;
     Window window_at(long long index) const;
-    void emit(long long index, void* out);
+    void emit(long long index, const Stopwatch& since, void* out);
     void choose_settings();
     void denoise(const Window& window);
 
@@ -69,7 +69,6 @@ private:
     std::vector<std::vector<float>> tile_inputs_;
     std::vector<float> tile_output_, denoised_;
     long long n_in_ = 0, n_out_ = 0;
-    std::vector<Stopwatch> arrivals_;  // when the frame in the same slot of the ring came
 };
 
 }  // namespace lowdose

@@ -54,11 +54,6 @@ class StackReader(ABC):
         self.frame_interval = calibration.frame_interval
         self.frame_interval_unit = calibration.frame_interval_unit
 
-    @property
-    def channel_axis(self) -> int | None:
-        """Position of the channel axis in `axes` (C before S), or None."""
-        return next((self.axes.index(axis) for axis in "CS" if axis in self.axes), None)
-
     def read(self, frame: int) -> npt.NDArray[Any]:
         """Frame number `frame` as (n_channels, height, width): a new C-contiguous array of `dtype`.
 
