@@ -22,6 +22,7 @@ from scipy.ndimage import gaussian_filter
 
 import lowdose
 from lowdose.cli.bench import cpu_name
+from lowdose.methods import find_method
 from lowdose.metrics import evaluate, psnr
 from lowdose.pipeline import Job, denoise_file
 from lowdose_export.blind_spot import export_blind_spot
@@ -71,21 +72,21 @@ def score(case: Case, truth: Stack, result: Stack) -> str:
     return f"{metrics['psnr']:.2f} / {metrics['ssim']:.3f} ({some:.2f})"
 
 
-def denoised(source: Path, model: lowdose.Model, folder: Path) -> tuple[Stack, str]:
+def denoised(source: Path, model: str, folder: Path) -> tuple[Stack, str]:
     """What `lowdose denoise` with default settings gives, and what it chose."""
     out = folder / "denoised.npy"
-    report = denoise_file(source, out, model, Job(overwrite=True))
+    report = denoise_file(source, out, find_method(model, device="cpu"), Job(overwrite=True))
     cutoff = report["lowpass_cutoff"]
     return np.load(out), f"{report['weight_set']}, cutoff {'none' if cutoff is None else f'{cutoff:.3f}'}"
 
 
-def train_on(source: Path, budget_s: float, seed: int, folder: Path) -> tuple[lowdose.Model, float]:
+def train_on(source: Path, budget_s: float, seed: int, folder: Path) -> tuple[str, float]:
     """WCVD trained on the noisy file alone, exported, and the seconds that the training took."""
     start = time.perf_counter()
     train(Settings(budget_s=budget_s, seed=seed, threads=1), {source.name: read(source)}, folder / "run")
     seconds = time.perf_counter() - start
     export_blind_spot([folder / "run" / "best.pt"], folder / "own.onnx")
-    return lowdose.load(folder / "own.onnx", device="cpu"), seconds
+    return str(folder / "own.onnx"), seconds
 
 
 def row(data: Path, case: Case, budget_s: float, seed: int) -> str:
@@ -94,7 +95,7 @@ def row(data: Path, case: Case, budget_s: float, seed: int) -> str:
     truth = np.load(data / "C_hrtem" / case.truth)["clean"].astype(np.float32) * np.float32(case.scale)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        bundled, chosen = denoised(source, lowdose.load("wcvd", device="cpu"), folder)
+        bundled, chosen = denoised(source, "wcvd", folder)
         model, seconds = train_on(source, budget_s, seed, folder)
         own, own_chosen = denoised(source, model, folder)
     cells = [

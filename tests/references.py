@@ -40,14 +40,10 @@ def blind_spot(frames, branches, branch_weights):
 
 
 def window(stack, index, taps):
-    """Frames around `index`; before the first and after the last frame the sequence is mirrored."""
-    last = len(stack) - 1
+    """Frames around `index`; one that is not there is replaced by the one as far on the other side, or the nearest."""
     chosen = []
     for tap in taps:
-        t = index + tap
-        if t < 0:
-            t = -t
-        if t > last:
-            t = last - (t - last)
-        chosen.append(stack[t])
+        choices = [index + tap, index - tap]
+        choices += sorted(set(range(len(stack))) - {index}, key=lambda t: abs(t - index - tap))
+        chosen.append(stack[next((t for t in choices if 0 <= t < len(stack)), index)])
     return np.stack(chosen)

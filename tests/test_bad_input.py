@@ -143,7 +143,7 @@ def edited(model_files, path, edit):
         (lambda m: "{not json", "not JSON"),
         (lambda m: {"spec": 1}, "lacks the entry 'method'"),
         (lambda m: m | {"boundary": "zeros"}, "boundary rule"),
-        (lambda m: m | {"taps": {"axis": "time", "offsets": [0, 1]}}, "symmetrical"),
+        (lambda m: m | {"taps": {"axis": "time", "offsets": [0, 1]}}, "inputs"),
         (
             lambda m: m | {"taps": {"axis": "time", "offsets": [-2, -1, 0, 1, 2]}},
             "the graph's inputs are not those",

@@ -5,7 +5,8 @@ import pytest
 
 import references
 from lowdose import NO_LOW_PASS, Settings, load
-from lowdose.auto import mirrored, output_dtype, sample_windows, spread_windows
+from lowdose.sample import neighbour, output_dtype, sample_windows, spread_windows
+from lowdose.source import ArraySource
 
 LOOSE_WAVE_PX = 24
 
@@ -113,16 +114,23 @@ def test_samples_of_large_frames_are_their_middle():
     assert (sample_windows(frames, [0]) == np.ones((1, 1, 768, 768))).all()
 
 
-def test_mirroring_repeats_no_end_frame():
-    assert [mirrored(i, 4) for i in range(-2, 6)] == [2, 1, 0, 1, 2, 3, 2, 1]
+@pytest.mark.parametrize("n_frames", [2, 3, 4, 9])
+def test_a_mirrored_sequence_never_shows_a_frame_as_its_own_neighbour(n_frames):
+    assert [neighbour(0, step, 4) for step in (-2, -1, 0, 1, 2)] == [2, 1, 0, 1, 2]
+    assert [neighbour(3, step, 4) for step in (-2, -1, 0, 1, 2)] == [1, 2, 3, 2, 1]
+    for at in range(n_frames):
+        for step in (-3, -2, -1, 1, 2, 3):
+            found = neighbour(at, step, n_frames)
+            assert 0 <= found < n_frames
+            assert found != at
 
 
 @pytest.mark.parametrize(
     ("dtype", "std", "expected"),
     [
-        ("uint8", 0.3, "float32"),
-        ("uint8", 28.8, "float32"),  # 0.288 > 1 % of it
-        ("uint8", 28.9, "uint8"),
+        ("uint8", 2.0, "float32"),
+        ("uint16", 25.0, "float32"),  # 0.289 is more than 1 % of it
+        ("uint16", 35.0, "uint16"),
         ("uint16", 500.0, "uint16"),
         ("int16", 2.0, "float32"),
         ("float32", 0.1, "float32"),
@@ -130,4 +138,10 @@ def test_mirroring_repeats_no_end_frame():
     ],
 )
 def test_output_type_is_kept_unless_rounding_hurts(dtype, std, expected):
-    assert output_dtype(dtype, std) == np.dtype(expected)
+    """A wave of a known standard deviation under noise three times as strong."""
+    wave = np.sin(np.arange(256) / 40)
+    noise = np.random.default_rng(7).normal(0, 3 * std, (4, 256, 256)) if std > 1 else 0
+    frames = 1000 + std * wave / wave.std() + noise
+    limits = (0, 255) if dtype == "uint8" else (-32768, 32767) if dtype == "int16" else (0, 65535)
+    frames = np.clip(frames - 900 if dtype == "uint8" else frames, *limits) * np.ones((4, 256, 1))
+    assert output_dtype(ArraySource(frames.astype(dtype))) == np.dtype(expected)

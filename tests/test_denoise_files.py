@@ -11,6 +11,7 @@ import tifffile
 from lowdose import NO_LOW_PASS, Settings, load
 from lowdose.drift import load_shifts
 from lowdose.io import open_stack, read_provenance
+from lowdose.methods import find_method
 from lowdose.pipeline import Job, denoise_file
 
 SHAPE = (5, 24, 31)
@@ -66,7 +67,7 @@ def test_json_is_one_object_and_nothing_else(lowdose, movie, model_files):
     outcome = lowdose("denoise", movie, "-o", out, "--model", model_files["wcvd"], "--json")
     (report,) = json.loads(outcome.out)["results"]
     assert report["n_frames"] == 5
-    assert (report["frames"], report["channel"], report["drift"]) == ([0, 5], 0, False)
+    assert (report["frames"], report["channels"], report["drift"]) == ([0, 5], [0], False)
     assert report["latency"]["total"]["count"] == 5
     assert np.load(out).shape == SHAPE
 
@@ -103,7 +104,7 @@ def test_frames_and_channel_are_picked(lowdose, tmp_path, model_files):
     outcome = lowdose("denoise", source, "-o", out, "--model", model_files["wcvd"], *arguments)
     assert outcome.code == 0, outcome.err
     (report,) = json.loads(outcome.out)["results"]
-    assert (report["frames"], report["channel"]) == ([1, 5], 1)
+    assert (report["frames"], report["channels"]) == ([1, 5], [1])
     model = load(model_files["wcvd"], device="cpu")
     settings = Settings(["wcvd-0", "wcvd-1"].index(report["weight_set"]), NO_LOW_PASS, report["offset"])
     np.testing.assert_array_equal(np.load(out), model.denoise(stack[1:5, 1], settings=settings))
@@ -176,12 +177,13 @@ def test_a_stack_larger_than_the_cap_goes_through(tmp_path, model_files):
     header[::8, ::64, ::64] = 100.0
     del header
     script = (
-        "import resource, sys; from pathlib import Path; from lowdose import *; from lowdose.pipeline import *\n"
+        "import resource, sys; from pathlib import Path; from lowdose import *\n"
+        "from lowdose.methods import *; from lowdose.pipeline import *\n"
         "source, out, model = sys.argv[1:]\n"
         "base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "job = Job(settings=Settings(0, 0.1, 0.0), max_bytes=60e6, dtype='float32')\n"
-        "report = denoise_file(Path(source), Path(out), load(model, device='cpu'), job)\n"
-        "print(report['n_tiles'], (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - base) / 1e3)\n"
+        "report = denoise_file(Path(source), Path(out), find_method(model, device='cpu'), job)\n"
+        "print(report['latency']['n_tiles'], (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - base) / 1e3)\n"
     )
     command = [sys.executable, "-c", script, str(source), str(out), str(model_files["wcvd"])]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
@@ -201,7 +203,7 @@ def test_an_interrupted_run_leaves_nothing(tmp_path, model_files):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        denoise_file(source, out, load(model_files["wcid"], device="cpu"), Job(), stop)
+        denoise_file(source, out, find_method(str(model_files["wcid"]), device="cpu"), Job(), stop)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["in.npy"]
 
 

@@ -19,58 +19,71 @@ std::string dtype_name(const py::array& array) {
     return py::str(array.dtype().attr("name"));
 }
 
-std::string shape_text(const py::array& array) {
+std::string shape_text(const std::vector<py::ssize_t>& shape) {
     std::string text;
-    for (py::ssize_t i = 0; i < array.ndim(); ++i) text += (i ? "x" : "") + std::to_string(array.shape(i));
+    for (const py::ssize_t length : shape) text += (text.empty() ? "" : "x") + std::to_string(length);
     return text;
 }
+
+std::vector<py::ssize_t> shape_of(const py::array& array) { return {array.shape(), array.shape() + array.ndim()}; }
 
 using Stack = py::array_t<float, py::array::c_style>;
 
 Stack as_stack(const py::array& frames, py::ssize_t n_dimensions, const char* axes) {
     Stack stack = Stack::ensure(frames);
     if (!stack || stack.ndim() != n_dimensions || stack.size() == 0)
-        throw Error(std::string("expected a float32 array ") + axes + ", given " + shape_text(frames));
+        throw Error(std::string("expected a float32 array ") + axes + ", given " + shape_text(shape_of(frames)));
     return stack;
 }
 
 Choice choose_from(const Model& model, const py::array& array, const Wanted& wanted, int threads) {
     const Stack windows = as_stack(array, 4, "(n_windows, n_taps, height, width)");
-    if (windows.shape(1) != model.contract().n_taps())
+    const Contract& contract = model.contract();
+    const bool whole = contract.has_low_pass || contract.n_weight_sets > 1;  // else the frame itself is enough
+    if (windows.shape(1) != (whole ? contract.n_taps() : 1))
         throw Error("windows hold " + std::to_string(windows.shape(1)) + " frames, the model takes " +
-                    std::to_string(model.contract().n_taps()));
+                    std::to_string(contract.n_taps()));
     std::vector<Window> views;
     for (py::ssize_t i = 0; i < windows.shape(0); ++i) {
-        views.emplace_back();
-        for (py::ssize_t tap = 0; tap < windows.shape(1); ++tap) views.back().push_back(windows.data(i, tap));
+        Window window(static_cast<size_t>(contract.n_taps()), windows.data(i, 0));
+        for (py::ssize_t tap = 1; tap < windows.shape(1); ++tap)
+            window[static_cast<size_t>(tap)] = windows.data(i, tap);
+        views.push_back(window);
     }
     const py::gil_scoped_release released;
     return choose(model, views, static_cast<int>(windows.shape(2)), static_cast<int>(windows.shape(3)), threads,
                   wanted);
 }
 
+// (height, width), with several channels (channels, height, width).
+std::vector<py::ssize_t> frame_shape(const Stream& stream) {
+    if (stream.n_channels() == 1) return {stream.height(), stream.width()};
+    return {stream.n_channels(), stream.height(), stream.width()};
+}
+
 py::object push(Stream& stream, const py::array& frame) {
     const StreamOptions& options = stream.options();
-    if (frame.ndim() != 2 || frame.shape(0) != stream.height() || frame.shape(1) != stream.width() ||
-        dtype_name(frame) != name_of(options.in))
-        throw Error("the stream takes frames of " + std::to_string(stream.height()) + "x" +
-                    std::to_string(stream.width()) + " " + name_of(options.in) + ", given " + shape_text(frame) + " " +
-                    dtype_name(frame));
-    const py::array rows = frame.strides(1) == frame.itemsize() ? frame : py::array::ensure(frame, py::array::c_style);
-    py::array out(py::dtype(name_of(options.out)), {stream.height(), stream.width()});
+    const std::vector<py::ssize_t> shape = frame_shape(stream), given = shape_of(frame);
+    if (given != shape || dtype_name(frame) != name_of(options.in))
+        throw Error("the stream takes frames of " + shape_text(shape) + " " + name_of(options.in) + ", given " +
+                    shape_text(given) + " " + dtype_name(frame));
+    const bool dense = frame.strides(frame.ndim() - 1) == frame.itemsize();
+    const py::array rows = dense ? frame : py::array::ensure(frame, py::array::c_style);
+    py::array out(py::dtype(name_of(options.out)), shape);
     bool ready = false;
     {
         const void* data = rows.data();
-        const auto stride = rows.strides(0);
+        const auto row_stride = rows.strides(rows.ndim() - 2);
+        const auto channel_stride = rows.ndim() == 3 ? rows.strides(0) : 0;
         void* to = out.mutable_data();
         const py::gil_scoped_release released;
-        ready = stream.push(data, stride, to);
+        ready = stream.push(data, row_stride, channel_stride, to);
     }
     return ready ? py::object(out) : py::none();
 }
 
 py::object flush(Stream& stream) {
-    py::array out(py::dtype(name_of(stream.options().out)), {stream.height(), stream.width()});
+    py::array out(py::dtype(name_of(stream.options().out)), frame_shape(stream));
     void* to = out.mutable_data();
     bool ready = false;
     {
@@ -175,16 +188,22 @@ PYBIND11_MODULE(_core, module) {
     py::class_<Stream>(module, "Stream")
         .def(py::init([](std::shared_ptr<Model> model, int height, int width, const std::string& dtype_in,
                          const std::string& dtype_out, int threads, int tile, double max_bytes,
-                         std::optional<int> weight_set, std::optional<float> cutoff, std::optional<float> offset) {
-                 const StreamOptions options{
-                     parse_dtype(dtype_in),       parse_dtype(dtype_out), threads, tile, max_bytes,
-                     {weight_set, cutoff, offset}};
+                         std::optional<int> weight_set, std::optional<float> cutoff, std::optional<float> offset,
+                         std::optional<std::pair<int, int>> scan) {
+                 StreamOptions options{parse_dtype(dtype_in),
+                                       parse_dtype(dtype_out),
+                                       threads,
+                                       tile,
+                                       max_bytes,
+                                       {weight_set, cutoff, offset},
+                                       {}};
+                 if (scan) options.scan = ScanShape{scan->first, scan->second};
                  const py::gil_scoped_release released;
                  return std::make_unique<Stream>(std::move(model), height, width, options);
              }),
              py::arg("model"), py::arg("height"), py::arg("width"), py::kw_only(), py::arg("dtype_in"),
              py::arg("dtype_out"), py::arg("threads"), py::arg("tile"), py::arg("max_bytes"), py::arg("weight_set"),
-             py::arg("cutoff"), py::arg("offset"))
+             py::arg("cutoff"), py::arg("offset"), py::arg("scan"))
         .def("push", &push, py::arg("frame"))
         .def("flush", &flush)
         .def("reset", &Stream::reset)

@@ -124,7 +124,12 @@ void score(const Network& network, int weight_set, Sample& sample, const std::ve
     std::vector<float>& y = sample.frames[sample.centre];
     const std::vector<float> original = y;
     std::vector<float> denoised(y.size()), change(y.size()), probe(y.size());
-    network.run(sample.taps(), weight_set, cutoff_none, denoised.data());
+    Run run;
+    run.frames = sample.taps();
+    run.weight_set = weight_set;
+    run.cutoff = cutoff_none;
+    run.denoised = denoised.data();
+    network.run(run);
     std::minstd_rand random(1);  // the same signs for every set: their risks differ by less noise
     for (size_t i = 0; i < y.size(); ++i) {
         probe[i] = (y[i] - denoised[i]) * (random() & 0x10000u ? probe_size : -probe_size);
@@ -133,7 +138,8 @@ void score(const Network& network, int weight_set, Sample& sample, const std::ve
     // The residual holds the network's error beside the noise.
     const double residual = mean_square(probe) / (probe_size * probe_size);
     const double noise_share = residual > sample.noise ? sample.noise / residual : 1.0;
-    network.run(sample.taps(), weight_set, cutoff_none, change.data());
+    run.denoised = change.data();
+    network.run(run);
     y = original;
     for (size_t i = 0; i < y.size(); ++i) change[i] -= denoised[i];
     const double weight = noise_share / (probe_size * probe_size);
@@ -146,11 +152,13 @@ Choice choose(const Model& model, const std::vector<Window>& windows, int height
               const Wanted& wanted) {
     model.check_size(height, width);
     const Contract& contract = model.contract();
-    const auto& offsets = contract.taps;
-    const auto centre = static_cast<size_t>(std::find(offsets.begin(), offsets.end(), 0) - offsets.begin());
+    const auto centre = static_cast<size_t>(contract.centre());
     const auto n_pixels = static_cast<size_t>(height) * static_cast<size_t>(width);
     Choice choice;
-    choice.offset = wanted.offset ? *wanted.offset : percentile(windows, centre, n_pixels);
+    if (wanted.offset)
+        choice.offset = *wanted.offset;
+    else if (contract.percentile_offset)
+        choice.offset = percentile(windows, centre, n_pixels);
     choice.cutoff = wanted.cutoff.value_or(cutoff_none);
     choice.weight_set = wanted.weight_set.value_or(0);
     const bool choose_cutoff = !wanted.cutoff && contract.has_low_pass;

@@ -5,13 +5,10 @@
 #include <iterator>
 
 #include "error.hpp"
-#include "json.hpp"
 
 namespace lowdose {
 
 namespace {
-
-constexpr int newest_spec = 1;
 
 std::string read_file(const std::string& path) {
     std::ifstream file(path, std::ios::binary);
@@ -19,48 +16,34 @@ std::string read_file(const std::string& path) {
     return std::string(std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>());
 }
 
-Contract read_contract(const std::string& path, const std::string& metadata) {
-    if (metadata.empty())
-        throw Error(path + " is an ONNX file without lowdose metadata: make model files with 'lowdose export'");
-    const Json json = Json::parse(metadata);
-    if (const int spec = json.at("spec").integer(); spec > newest_spec)
-        throw Error(path + " follows spec " + std::to_string(spec) + " of the model file; this lowdose reads up to " +
-                    std::to_string(newest_spec) + ": update lowdose");
-    Contract contract;
-    contract.method = json.at("method").string();
-    if (json.at("taps").at("axis").string() != "time") throw Error(path + ": taps must lie along time");
-    for (const Json& offset : json.at("taps").at("offsets").array()) contract.taps.push_back(offset.integer());
-    const auto& taps = contract.taps;
-    if (taps.empty() || !std::is_sorted(taps.begin(), taps.end()) || taps.front() != -taps.back() ||
-        std::find(taps.begin(), taps.end(), 0) == taps.end())
-        throw Error(path + ": tap offsets must ascend, be symmetrical and hold 0");
-    if (json.at("boundary").string() != "periodic" || json.at("ends").string() != "mirror")
-        throw Error(path + ": the boundary rule must be 'periodic' and the rule for the ends 'mirror'");
-    contract.margin_px = json.at("margin_px").integer();
-    contract.min_size_px = json.at("min_size_px").integer();
-    contract.n_weight_sets = static_cast<int>(json.at("weight_sets").array().size());
-    contract.has_low_pass = json.at("low_pass").type() == Json::Type::object;
-    contract.bytes_per_px = json.at("bytes_per_px").number();
-    if (contract.margin_px < 0 || contract.min_size_px < 1 || contract.n_weight_sets < 1 || contract.bytes_per_px <= 0)
-        throw Error(path + ": margin_px, min_size_px, weight_sets or bytes_per_px is out of range");
-    return contract;
-}
-
 }  // namespace
 
 Network::Network(std::unique_ptr<ort::Session> session, const Contract& contract, int height, int width)
     : session_(std::move(session)), contract_(contract), height_(height), width_(width) {}
 
-void Network::run(const std::vector<const float*>& frames, int weight_set, float cutoff, float* out) const {
-    const std::vector<std::int64_t> shape{1, 1, height_, width_};
-    std::vector<ort::Tensor> inputs;
-    for (size_t tap = 0; tap < frames.size(); ++tap)  // ONNX Runtime does not write to its inputs
+void Network::run(const Run& run) const {
+    using Type = ort::Tensor::Type;
+    const auto planes = [&](int n_channels) { return std::vector<std::int64_t>{1, n_channels, height_, width_}; };
+    const auto per_channel = std::vector<std::int64_t>{1, contract_.n_channels, 1, 1};
+    // ONNX Runtime does not write to its inputs.
+    const auto input = [](const float* data) { return const_cast<float*>(data); };
+    std::vector<ort::Tensor> inputs, outputs;
+    for (size_t tap = 0; tap < run.frames.size(); ++tap)
         inputs.push_back(
-            {"frame_" + std::to_string(tap), ort::Tensor::Type::float32, const_cast<float*>(frames[tap]), shape});
-    std::int64_t set = weight_set;
-    inputs.push_back({"weight_set", ort::Tensor::Type::int64, &set, {}});
-    if (contract_.has_low_pass) inputs.push_back({"cutoff", ort::Tensor::Type::float32, &cutoff, {}});
-    session_->run(inputs, {{"denoised", ort::Tensor::Type::float32, out, shape}});
+            {"frame_" + std::to_string(tap), Type::float32, input(run.frames[tap]), planes(contract_.n_channels)});
+    for (size_t i = 0; i < run.states.size(); ++i)
+        inputs.push_back(
+            {"state_" + std::to_string(i), Type::float32, input(run.states[i]), planes(contract_.state_channels)});
+    if (contract_.takes_offset) inputs.push_back({"offset", Type::float32, input(run.offset.data()), per_channel});
+    if (contract_.takes_scale) inputs.push_back({"scale", Type::float32, input(run.scale.data()), per_channel});
+    std::int64_t set = run.weight_set;
+    if (contract_.n_weight_sets > 1) inputs.push_back({"weight_set", Type::int64, &set, {}});
+    float cutoff = run.cutoff;
+    if (contract_.has_low_pass) inputs.push_back({"cutoff", Type::float32, &cutoff, {}});
+    outputs.push_back({"denoised", Type::float32, run.denoised, planes(contract_.n_outputs())});
+    if (contract_.n_states > 0)
+        outputs.push_back({"state", Type::float32, run.state, planes(contract_.state_channels)});
+    session_->run(inputs, outputs);
 }
 
 Model::Model(const std::string& path, const std::string& ort_path, const std::string& device, bool kernels)
@@ -79,6 +62,9 @@ Model::Model(const std::string& path, const std::string& ort_path, const std::st
         };
         bool complete = true;  // weight_set and cutoff have defaults, so they are not in this list
         for (int tap = 0; tap < contract_.n_taps(); ++tap) complete = complete && has("frame_" + std::to_string(tap));
+        complete = complete && !has("frame_" + std::to_string(contract_.n_taps()));
+        for (int i = 0; i < contract_.n_states; ++i) complete = complete && has("state_" + std::to_string(i));
+        complete = complete && (!contract_.takes_offset || has("offset")) && (!contract_.takes_scale || has("scale"));
         if (!complete) throw Error(path + ": the graph's inputs are not those that its metadata names");
     } catch (const Error& error) {
         const std::string message = error.what();

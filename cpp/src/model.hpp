@@ -1,4 +1,4 @@
-// A model file: its contract, read from the metadata, and networks opened from it for a frame size.
+// A model file: its metadata, and networks opened from it for a frame size.
 #pragma once
 
 #include <memory>
@@ -6,22 +6,20 @@
 #include <string>
 #include <vector>
 
+#include "contract.hpp"
 #include "ort.hpp"
 
 namespace lowdose {
 
-// The part of the metadata (key "lowdose") that the core acts on. README.md of export/ describes the whole.
-struct Contract {
-    std::string method;
-    std::vector<int> taps;  // offsets along time, ascending, 0 among them
-    int margin_px;          // how far an output pixel sees
-    int min_size_px;        // smallest height and width
-    int n_weight_sets;      // sizes of the bank; 1 when there is no choice
-    bool has_low_pass;      // takes the input `cutoff`
-    double bytes_per_px;    // memory of one run, measured at export
-
-    int reach() const { return taps.back(); }  // frames needed before and after
-    int n_taps() const { return static_cast<int>(taps.size()); }
+// One run of a network: planes (channels, height, width) float32, of the network's height and width.
+struct Run {
+    std::vector<const float*> frames;  // in the order of the taps
+    std::vector<const float*> states;  // oldest first
+    std::vector<float> offset, scale;  // per channel, where the network takes them
+    int weight_set = 0;
+    float cutoff = 0;           // where the network takes it
+    float* denoised = nullptr;  // (n_outputs, height, width)
+    float* state = nullptr;     // (state_channels, height, width), where the network gives it
 };
 
 // A session for one frame or tile size.
@@ -29,8 +27,7 @@ class Network {
 public:
     Network(std::unique_ptr<ort::Session> session, const Contract& contract, int height, int width);
 
-    // frames: n_taps pointers to (height, width) float32 in the order of the taps; out: (height, width).
-    void run(const std::vector<const float*>& frames, int weight_set, float cutoff, float* out) const;
+    void run(const Run& run) const;
 
 private:
     std::unique_ptr<ort::Session> session_;

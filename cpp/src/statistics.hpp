@@ -23,7 +23,8 @@ private:
     double max_ms_ = 0, sum_ms_ = 0;
 };
 
-// What a stream did since it was opened or reset. `total` is a whole push or flush that gave a result, host memory to host memory.
+// What a stream did since it was opened or reset. `total` is a whole push or flush that gave a result, host memory to
+// host memory.
 struct Statistics {
     std::uint64_t frames_in = 0, frames_out = 0;
     Latency convert, choose, network, low_pass, output, total;

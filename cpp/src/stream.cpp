@@ -8,125 +8,165 @@
 
 namespace lowdose {
 
-Stream::Stream(std::shared_ptr<const Model> model, int height, int width, const StreamOptions& options)
-    : model_(std::move(model)), contract_(model_->contract()), height_(height), width_(width), options_(options) {
+namespace {
+
+// Throws Error for options that do not fit the model or the frames.
+const StreamOptions& checked(const StreamOptions& options, const Contract& contract, int height, int width) {
     if (height < 1 || width < 1)
         throw Error("frames of " + std::to_string(height) + "x" + std::to_string(width) +
                     " pixels hold nothing to denoise");
     const Wanted& wanted = options.wanted;
-    if (wanted.weight_set && (*wanted.weight_set < 0 || *wanted.weight_set >= contract_.n_weight_sets))
+    if (wanted.weight_set && (*wanted.weight_set < 0 || *wanted.weight_set >= contract.n_weight_sets))
         throw Error("weight set " + std::to_string(*wanted.weight_set) + " does not exist: the model has 0 to " +
-                    std::to_string(contract_.n_weight_sets - 1));
+                    std::to_string(contract.n_weight_sets - 1));
     if (wanted.cutoff && !(*wanted.cutoff > 0)) throw Error("the low-pass cutoff must be above 0 (cycles/pixel)");
-    if (wanted.cutoff && *wanted.cutoff < cutoff_all && !contract_.has_low_pass)
-        throw Error("this " + contract_.method + " model has no low-pass: give no cutoff");
+    if (wanted.cutoff && *wanted.cutoff < cutoff_all && !contract.has_low_pass)
+        throw Error("this " + contract.method + " model has no low-pass: give no cutoff");
+    if (contract.scan && !options.scan)
+        throw Error(contract.method + " denoises scans: say how many positions they have, (scan_y, scan_x)");
+    if (!contract.scan && options.scan)
+        throw Error(contract.method + " sees frames in the order of time and takes no scan shape");
+    if (options.scan && (options.scan->n_y < 1 || options.scan->n_x < 1))
+        throw Error("a scan of " + std::to_string(options.scan->n_y) + "x" + std::to_string(options.scan->n_x) +
+                    " positions holds nothing to denoise");
+    return options;
+}
 
-    // Ring, result and the spectrum of the low-pass after tiling are held whole; tiles get the rest.
-    const auto n_pixels = static_cast<size_t>(height) * static_cast<size_t>(width);
-    const auto n_slots = static_cast<size_t>(2 * contract_.reach() + 1);
-    const double held = static_cast<double>((n_slots + 2) * sizeof(float) * n_pixels);
-    int tile = options.tile;
-    if (tile < 0) throw Error("the tile side must be 0 or more pixels, not " + std::to_string(tile));
-    if (tile == 0 && options.max_bytes > 0)
-        tile = tile_for_memory(height, width, contract_.margin_px, contract_.bytes_per_px, options.max_bytes - held);
-    plan_ = plan_tiles(height, width, contract_.margin_px, tile);
+size_t pixels(int height, int width) { return static_cast<size_t>(height) * static_cast<size_t>(width); }
 
-    network_.emplace(model_->open(plan_.input_height(), plan_.input_width(), options.threads));
-    ring_.assign(n_slots, std::vector<float>(n_pixels));
-    denoised_.resize(n_pixels);
-    if (!plan_.whole_frame()) {
-        const size_t tile_pixels = static_cast<size_t>(plan_.input_height()) * static_cast<size_t>(plan_.input_width());
-        tile_inputs_.assign(static_cast<size_t>(contract_.n_taps()), std::vector<float>(tile_pixels));
-        tile_output_.resize(tile_pixels);
-    }
+// What a stream holds beside its tiles: ring, result, states, blocks, and the spectrum of the low-pass after tiling.
+double held_bytes(const Contract& contract, const FrameRing& ring, size_t plane) {
+    const int n_planes = (ring.n_slots() + 1) * contract.n_channels + 2 * contract.block_frames +
+                         (contract.n_states > 0 ? contract.n_states + 1 : 0) * contract.state_channels +
+                         (contract.has_low_pass ? 1 : 0);
+    return static_cast<double>(n_planes) * static_cast<double>(plane * sizeof(float));
+}
+
+}  // namespace
+
+Stream::Stream(std::shared_ptr<const Model> model, int height, int width, const StreamOptions& options)
+    : model_(std::move(model)),
+      contract_(model_->contract()),
+      height_(height),
+      width_(width),
+      options_(checked(options, contract_, height, width)),
+      plane_(pixels(height, width)),
+      ring_(contract_, options.scan.value_or(ScanShape{1, 1}), plane_ * static_cast<size_t>(contract_.n_channels)),
+      blocks_(contract_, plane_),
+      network_(*model_, height, width, options.threads, options.tile, options.max_bytes,
+               held_bytes(contract_, ring_, plane_)) {
+    denoised_.resize(plane_ * static_cast<size_t>(contract_.n_channels));
     reset();
 }
 
 void Stream::reset() {
-    n_in_ = n_out_ = 0;
+    begin_sequence();
     statistics_ = Statistics{};
     choice_.reset();
     const Wanted& wanted = options_.wanted;
-    if (wanted.offset && (wanted.weight_set || contract_.n_weight_sets == 1) &&
+    if ((wanted.offset || !contract_.percentile_offset) && (wanted.weight_set || contract_.n_weight_sets == 1) &&
         (wanted.cutoff || !contract_.has_low_pass))
-        choice_ = Choice{wanted.weight_set.value_or(0), wanted.cutoff.value_or(cutoff_none), *wanted.offset};
+        choice_ =
+            Choice{wanted.weight_set.value_or(0), wanted.cutoff.value_or(cutoff_none), wanted.offset.value_or(0.0f)};
+}
+
+// The next sequence must not begin with the last one's frames.
+void Stream::begin_sequence() {
+    ring_.clear();
+    blocks_.clear();
+    n_out_ = 0;
+    if (contract_.n_states > 0)
+        states_.assign(static_cast<size_t>(contract_.n_states) + 1,
+                       std::vector<float>(plane_ * static_cast<size_t>(contract_.state_channels)));
 }
 
 // The frames that come before the choice wait in the ring as they are; choose_settings subtracts their offset.
-bool Stream::push(const void* frame, std::ptrdiff_t row_stride_bytes, void* out) {
-    const auto slot = static_cast<size_t>(n_in_) % ring_.size();
+bool Stream::push(const void* frame, std::ptrdiff_t row_stride_bytes, std::ptrdiff_t channel_stride_bytes, void* out) {
+    if (options_.scan && ring_.count() == static_cast<long long>(options_.scan->n_y) * options_.scan->n_x)
+        throw Error("the scan of " + std::to_string(options_.scan->n_y) + "x" + std::to_string(options_.scan->n_x) +
+                    " positions is complete: flush before the next one");
     const Stopwatch watch;
-    to_float(frame, options_.in, row_stride_bytes, height_, width_, choice_ ? choice_->offset : 0.0f,
-             ring_[slot].data());
+    for (int channel = 0; channel < contract_.n_channels; ++channel)
+        to_float(static_cast<const unsigned char*>(frame) + channel * channel_stride_bytes, options_.in,
+                 row_stride_bytes, height_, width_, choice_ ? choice_->offset : 0.0f,
+                 ring_.next() + static_cast<size_t>(channel) * plane_);
+    ring_.take();
     statistics_.convert.add(watch.milliseconds());
     statistics_.frames_in += 1;
-    n_in_ += 1;
-    if (n_in_ <= contract_.reach()) return false;
-    emit(n_in_ - 1 - contract_.reach(), watch, out);
+    if (ring_.count() <= ring_.latency()) return false;
+    emit(ring_.count() - 1 - ring_.latency(), watch, out);
     return true;
 }
 
 bool Stream::flush(void* out) {
-    if (n_out_ == n_in_) {
-        n_in_ = n_out_ = 0;
-        return false;
+    const long long n_in = ring_.count();
+    if (n_out_ < n_in && n_in >= ring_.shortest()) {
+        emit(n_out_, Stopwatch(), out);
+        return true;
     }
-    if (n_in_ <= contract_.reach()) {
-        const std::string given = std::to_string(n_in_);
-        n_in_ = n_out_ = 0;  // the next sequence must not begin with this one's frames
-        throw Error(contract_.method + " needs at least " + std::to_string(contract_.reach() + 1) +
-                    " frames and was given " + given + "; use a single-frame model such as wcid");
-    }
-    emit(n_out_, Stopwatch(), out);
-    return true;
-}
-
-const float* Stream::frame_at(long long index) const {
-    const long long last = n_in_ - 1;
-    const long long mirrored = index < 0 ? -index : index > last ? 2 * last - index : index;
-    return ring_[static_cast<size_t>(mirrored) % ring_.size()].data();
-}
-
-Window Stream::window_at(long long index) const {
-    Window window;
-    for (const int tap : contract_.taps) window.push_back(frame_at(index + tap));
-    return window;
+    const bool complete = n_out_ == n_in;
+    begin_sequence();
+    if (!complete)
+        throw Error(contract_.method + " needs at least " + std::to_string(ring_.shortest()) +
+                    " frames and was given " + std::to_string(n_in) + "; use a single-frame model such as wcid");
+    return false;
 }
 
 void Stream::choose_settings() {
     const Stopwatch watch;
     std::vector<Window> windows;
-    for (long long i = 0; i < n_in_; ++i) windows.push_back(window_at(i));
+    for (long long i = 0; i < ring_.count(); ++i) windows.push_back(ring_.window(i));
     choice_ = choose(*model_, windows, height_, width_, options_.threads, options_.wanted);
-    for (long long i = 0; i < n_in_; ++i)
-        for (float& pixel : ring_[static_cast<size_t>(i)]) pixel -= choice_->offset;
+    for (long long i = 0; i < ring_.count(); ++i)
+        for (size_t pixel = 0; pixel < plane_; ++pixel) ring_.frame(i)[pixel] -= choice_->offset;
     statistics_.choose.add(watch.milliseconds());
 }
 
-void Stream::denoise(const Window& window) {
-    const Stopwatch watch;
-    if (plan_.whole_frame()) {
-        network_->run(window, choice_->weight_set, choice_->cutoff, denoised_.data());
-        statistics_.network.add(watch.milliseconds());
+// Runs the network on the window around frame `index`; before the first frame too, to fill the states.
+void Stream::run_network(long long index, float* out) {
+    Run run;
+    run.frames = ring_.window(index);
+    if (contract_.takes_offset) {
+        ring_.moments(index, run.offset, run.scale);
+        for (float& scale : run.scale)
+            scale = scale > 0 ? scale * static_cast<float>(contract_.scale_stds) : 1.0f;  // a constant frame
+    }
+    const auto n_slots = static_cast<long long>(states_.size());
+    const auto state = [&](long long step) {  // the first step is -n_states, and it takes n_states more
+        return states_[static_cast<size_t>((step + 2 * n_slots) % n_slots)].data();
+    };
+    for (int i = contract_.n_states; i > 0; --i) run.states.push_back(state(index - i));
+    if (contract_.n_states > 0) run.state = state(index);
+    run.weight_set = choice_->weight_set;
+    run.cutoff = tiles().whole_frame ? choice_->cutoff : cutoff_none;
+    run.denoised = out;
+    network_.run(run);
+}
+
+void Stream::run_step(long long index, float* out) {
+    if (contract_.block_frames > 0) {
+        if (const auto start = blocks_.wanted(index, ring_.count())) run_network(*start, blocks_.begin(*start));
+        blocks_.frame(index, out);
         return;
     }
-    std::vector<const float*> inputs;
-    for (const auto& input : tile_inputs_) inputs.push_back(input.data());
-    for (const Tile& tile : plan_.tiles) {
-        for (size_t tap = 0; tap < window.size(); ++tap)
-            gather_tile(window[tap], height_, width_, plan_, tile, tile_inputs_[tap].data());
-        network_->run(inputs, choice_->weight_set, cutoff_none, tile_output_.data());
-        scatter_tile(tile_output_.data(), plan_, tile, width_, denoised_.data());
-    }
-    statistics_.network.add(watch.milliseconds());
-    const Stopwatch low_pass_watch;  // a tile has not the frame's spectrum: the disc is kept on the whole frame
+    if (index == 0)
+        for (int step = -contract_.n_states; step < 0; ++step) run_network(step, out);
+    run_network(index, out);
+}
+
+// A tile has not the frame's spectrum: with tiles the disc is kept on the whole frame.
+void Stream::filter() {
+    const Stopwatch watch;
     low_pass(denoised_.data(), height_, width_, choice_->cutoff, model_->transforms(), denoised_.data());
-    statistics_.low_pass.add(low_pass_watch.milliseconds());
+    statistics_.low_pass.add(watch.milliseconds());
 }
 
 void Stream::emit(long long index, const Stopwatch& since, void* out) {
     if (!choice_) choose_settings();
-    denoise(window_at(index));
+    const Stopwatch network_watch;
+    run_step(index, denoised_.data());
+    statistics_.network.add(network_watch.milliseconds());
+    if (contract_.has_low_pass && !tiles().whole_frame) filter();
     const Stopwatch watch;
     from_float(denoised_.data(), denoised_.size(), choice_->offset, options_.out, out);
     statistics_.output.add(watch.milliseconds());

@@ -11,9 +11,9 @@ import onnxruntime
 import torch
 from numpy.typing import NDArray
 
-from lowdose.auto import mirrored
 from lowdose.errors import LowdoseError
 from lowdose.model import NO_LOW_PASS, Settings, load
+from lowdose.sample import neighbour
 from lowdose_train.blind_spot import BlindSpotNetwork
 
 # Largest difference as a share of the output's range. Each engine sums some 400 products per pixel in its
@@ -43,7 +43,7 @@ def torch_low_pass(frames: torch.Tensor, cutoff: float) -> torch.Tensor:
 def windows(stack: Stack, n_taps: int) -> Stack:
     """(n_frames, n_taps, height, width): what the network sees for each frame, ends mirrored."""
     reach = n_taps // 2
-    indices = [[mirrored(i + tap, len(stack)) for tap in range(-reach, reach + 1)] for i in range(len(stack))]
+    indices = [[neighbour(i, tap, len(stack)) for tap in range(-reach, reach + 1)] for i in range(len(stack))]
     seen: Stack = stack[np.array(indices)]
     return seen
 

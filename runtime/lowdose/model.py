@@ -13,11 +13,10 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from lowdose import _core
-from lowdose.auto import sample_windows
 from lowdose.devices import available_devices, check_device, runtime_path
 from lowdose.errors import LowdoseError
-
-Frame = NDArray[Any]
+from lowdose.sample import sample_windows
+from lowdose.source import ArraySource, Frame, FrameSource
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ class Stream:
 
     @property
     def latency_frames(self) -> int:
-        """How many frames a result comes after its frame: 1 for wcvd, 0 for wcid."""
+        """How many frames a result comes after its frame: 1 for wcvd, 0 for wcid, a row and one for a scan's cross."""
         return self._core.latency_frames
 
     @property
@@ -64,21 +63,26 @@ class Stream:
 
     @property
     def stats(self) -> dict[str, Any]:
-        """Frames in and out, and per stage count, mean, p50, p95, p99 and max in ms (`total`: push to result)."""
-        return self._core.statistics()
+        """Frames in and out, tiles per frame, and per stage count, mean, p50, p95, p99 and max in ms.
+
+        `total` is from push to result.
+        """
+        return {"n_tiles": self.n_tiles, **self._core.statistics()}
 
     def push(self, frame: Frame) -> Frame | None:
-        """Take one frame (height, width) of the stream's dtype; return the next result, or None at the start.
+        """Take one frame of the stream's dtype; return the next result, or None at the start.
 
-        Raises LowdoseError for another shape or dtype and for NaN or infinite pixels; such a frame is not taken.
+        A frame is (height, width), for models of several channels (n_channels, height, width). The patterns of a
+        scan come row by row. Raises LowdoseError for another shape or dtype, for NaN or infinite pixels and for a
+        frame behind the scan's last position; such a frame is not taken.
         """
         return self._core.push(frame)
 
     def flush(self) -> list[Frame]:
         """End the sequence and return the results still due, so that as many frames come out as went in.
 
-        The sequence is mirrored at its ends (frame 1 stands in for frame -1, the last but one for the one
-        after the last): repeating the end frame would show a blind-spot network its own pixel.
+        Models that hide only their own frame's pixel see the sequence mirrored at its ends (frame 1 stands in for
+        frame -1): repeating the end frame would show them the pixel. A scan may be flushed before it is complete.
         Raises LowdoseError when the sequence is too short, such as one frame for wcvd.
         """
         results = []
@@ -92,9 +96,10 @@ class Stream:
 
 
 class Model:
-    """An opened model file. Attributes: name, path, sha256, metadata (dict), taps, device, kernels, runtime.
+    """An opened model file. Attributes: name, path, sha256, metadata (dict), device, kernels, runtime, channels, scan.
 
     kernels: the instruction set of the compiled kernels in use, None when ONNX Runtime runs the whole graph.
+    channels: their names. scan: True when the model takes the patterns of a scan, not frames along time.
     """
 
     def __init__(self, path: Path, name: str, device: str, kernels: bool) -> None:
@@ -108,7 +113,14 @@ class Model:
         if self.kernels:
             self.runtime += f" with {self.kernels} kernels"
         self.metadata: dict[str, Any] = json.loads(self._core.metadata)
-        self.taps: list[int] = self.metadata["taps"]["offsets"]
+        self.channels: list[str] = self.metadata["channels"]
+        self.scan: bool = self.metadata["taps"]["axis"] == "scan"
+        self.has_choice: bool = bool(self.metadata["low_pass"]) or len(self.metadata["weight_sets"]) > 1
+
+    @property
+    def taps(self) -> list[int]:
+        """Offsets along time of the frames that the network sees; [0] for a scan."""
+        return [0] if self.scan else list(self.metadata["taps"]["offsets"])
 
     def stream(
         self,
@@ -117,6 +129,7 @@ class Model:
         dtype: DTypeLike = np.float32,
         *,
         out_dtype: DTypeLike = np.float32,
+        scan: tuple[int, int] | None = None,
         settings: Settings | None = None,
         threads: int = 0,
         tile: int = 0,
@@ -124,6 +137,7 @@ class Model:
     ) -> Stream:
         """Prepare a stream of frames (height, width); everything slow happens here, not in the first push.
 
+        scan: the positions (scan_y, scan_x) of a scan, for models that see scan neighbours.
         dtype: uint8, uint16, int16, uint32, float32 or float64. out_dtype: the same choice; integers are
         rounded and clipped. settings: None for automatic choice from the first frames, made when the first
         result is due. threads: 0 for one per core. tile: largest tile side in pixels, 0 for as large as
@@ -144,6 +158,7 @@ class Model:
                 weight_set=settings.weight_set,
                 cutoff=settings.cutoff,
                 offset=settings.offset,
+                scan=scan,
             )
         )
 
@@ -154,6 +169,8 @@ class Model:
         """
         if settings.complete:
             return settings
+        if len(self.channels) > 1:  # nothing is chosen for them
+            return Settings(0, NO_LOW_PASS, 0.0)
         chosen = self._core.choose(windows, settings.weight_set, settings.cutoff, settings.offset, threads)
         return Settings(chosen.weight_set, chosen.cutoff, chosen.offset)
 
@@ -167,37 +184,40 @@ class Model:
         tile: int = 0,
         max_bytes: float = 0,
     ) -> NDArray[Any]:
-        """Denoise a stack (n_frames, height, width), or one frame (height, width) with a single-frame model.
+        """Denoise a stack (n_frames, height, width), a frame (height, width) or, with its model, a scan.
 
-        Returns an array of the same shape; the ends of the sequence are handled as `Stream.flush` says.
-        Settings that are left open are chosen once, from windows spread over the stack. The other
-        arguments and errors are those of `stream`.
+        For models of several channels these are (n_frames, n_channels, height, width) and (n_channels, height,
+        width); a scan is (scan_y, scan_x, height, width). Returns an array of the same shape; the ends of the sequence
+        are handled as `Stream.flush` says. Settings that are left open are chosen once, from windows spread over the
+        stack. The other arguments and errors are those of `stream`.
         """
-        frames = np.asarray(stack)
-        if frames.ndim not in (2, 3) or frames.size == 0:
-            raise LowdoseError(
-                f"expected a stack (n_frames, height, width) or a frame (height, width), given shape {frames.shape}"
-            )
-        if np.iscomplexobj(frames):
-            raise LowdoseError("complex pixels cannot be denoised: give the modulus or the phase")
-        sequence = frames[None] if frames.ndim == 2 else frames
-        sequence = sequence.astype(sequence.dtype.newbyteorder("="), copy=False)
-        self.check_length(len(sequence))
-        settings = settings or Settings()
-        if not settings.complete:
-            settings = self.choose(sample_windows(sequence, self.taps), settings, threads)
+        given = np.asarray(stack)
+        one_frame = not self.scan and given.ndim == (2 if len(self.channels) == 1 else 3)
+        frames = ArraySource(given[None] if one_frame else given, n_channels=len(self.channels), is_scan=self.scan)
+        settings = self.settings_for(frames, settings or Settings(), threads)
         stream = self.stream(
-            sequence.shape[1],
-            sequence.shape[2],
-            sequence.dtype,
+            frames.height,
+            frames.width,
+            frames.dtype,
             out_dtype=out_dtype,
+            scan=frames.scan,
             settings=settings,
             threads=threads,
             tile=tile,
             max_bytes=max_bytes,
         )
-        results = [out for frame in sequence if (out := stream.push(frame)) is not None]
-        return np.stack(results + stream.flush()).reshape(frames.shape)
+        results = [out for frame in frames if (out := stream.push(frame)) is not None]
+        return np.stack(results + stream.flush()).reshape(given.shape)
+
+    def settings_for(self, frames: FrameSource, settings: Settings, threads: int = 0) -> Settings:
+        """Fill in what `settings` leaves open, from windows spread over `frames`.
+
+        Raises LowdoseError for a sequence that is too short and for NaN or infinite pixels in the windows.
+        """
+        self.check_length(len(frames))
+        if settings.complete:
+            return settings
+        return self.choose(sample_windows(frames, self.taps if self.has_choice else [0]), settings, threads)
 
     def weight_set_name(self, index: int | None) -> str | None:
         """Name of a weight set in the model's bank; None when it is not chosen yet."""
@@ -205,7 +225,8 @@ class Model:
 
     def check_length(self, n_frames: int) -> None:
         """Raise LowdoseError when a sequence of `n_frames` is too short for the model."""
-        needed = self.taps[-1] + 1
+        mirrored = self.metadata["ends"] == "mirror" and not self.scan and not self.metadata.get("block")
+        needed = max(abs(tap) for tap in self.taps) + 1 if mirrored else 1
         if n_frames < needed:
             raise LowdoseError(
                 f"{self.name} needs at least {needed} frames and was given {n_frames}; "

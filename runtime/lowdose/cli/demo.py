@@ -12,8 +12,8 @@ from lowdose.cli.picture import compare
 from lowdose.cli.simulate import write_stack
 from lowdose.errors import LowdoseError
 from lowdose.io import open_stack
+from lowdose.methods import find_method
 from lowdose.metrics import psnr
-from lowdose.model import load
 from lowdose.pipeline import Job, denoise_file
 from lowdose.simulate import simulate
 
@@ -48,9 +48,9 @@ def demo(out: Path, seed: int, dose: float, overwrite: bool) -> None:
     for name, stack in (("noisy.tif", movie.noisy), ("truth.tif", movie.clean)):
         write_stack(paths[name], stack, movie, movie.parameters, overwrite)
 
-    model = load("wcvd")
-    click.echo(f"{model.name} on {model.device} ({model.runtime})")
-    report = denoise_file(paths["noisy.tif"], paths["denoised.tif"], model, Job(overwrite=overwrite))
+    method = find_method("wcvd")
+    click.echo(f"{method.name} on {method.device} ({method.runtime})")
+    report = denoise_file(paths["noisy.tif"], paths["denoised.tif"], method, Job(overwrite=overwrite))
     print_report(report)
     with open_stack(paths["denoised.tif"]) as reader:
         denoised = np.stack([reader.read(i)[0] for i in range(reader.n_frames)])

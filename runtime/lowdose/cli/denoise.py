@@ -12,7 +12,8 @@ from tqdm import tqdm
 
 from lowdose.cli.batch import plan
 from lowdose.errors import LowdoseError
-from lowdose.model import load
+from lowdose.methods import find_method
+from lowdose.methods.method import Method
 from lowdose.pipeline import DEFAULT_MAX_BYTES, Job, denoise_file, settings_from
 
 UNITS = {"": 1, "k": 1e3, "m": 1e6, "g": 1e9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
@@ -90,7 +91,7 @@ def denoise(
     With several inputs the rest goes on when one fails; the exit code is then 2.
     """
     pairs = plan(inputs, out)
-    model = load(model_name, device=device)
+    method = find_method(model_name, device=device)
     job = Job(
         settings=settings_from(lowpass),
         dtype=dtype,
@@ -104,11 +105,11 @@ def denoise(
         overwrite=overwrite,
     )
     if not as_json:
-        click.echo(f"{model.name} on {model.device} ({model.runtime})")
+        click.echo(f"{method.name} on {method.device} ({method.runtime})")
     reports, failures = [], []
     for source, target in pairs:
         try:
-            report = denoise_one(source, target, model, job, quiet=as_json)
+            report = denoise_one(source, target, method, job, quiet=as_json)
         except (LowdoseError, OSError) as error:
             if len(pairs) == 1:
                 raise
@@ -123,7 +124,7 @@ def denoise(
     return 2 if failures else 0
 
 
-def denoise_one(source: Path, target: Path, model: Any, job: Job, quiet: bool) -> dict[str, Any]:
+def denoise_one(source: Path, target: Path, method: Method, job: Job, quiet: bool) -> dict[str, Any]:
     """One file, with a progress bar on standard error where that is a terminal."""
     with tqdm(desc=source.name, unit="frame", disable=True if quiet else None, leave=False) as bar:
 
@@ -131,21 +132,17 @@ def denoise_one(source: Path, target: Path, model: Any, job: Job, quiet: bool) -
             bar.set_description(f"{source.name}: {stage}", refresh=False)
             bar.update(done - bar.n)
 
-        return denoise_file(source, target, model, job, show)
+        return denoise_file(source, target, method, job, show)
 
 
 def print_report(report: dict[str, Any]) -> None:
-    cutoff = report["lowpass_cutoff"]
     latency = report["latency"]["total"]
     click.echo(f"{report['input']} -> {report['output']}")
     size, types = f"{report['height']}x{report['width']}", f"{report['dtype_in']} -> {report['dtype_out']}"
     click.echo(f"  {report['n_frames']} frames of {size}, {types}")
     if report["dtype_rule"] == "auto" and report["dtype_out"] != report["dtype_in"]:
         click.echo(f"  rounding to {report['dtype_in']} would cost more than 1 % of the signal (--dtype same does it)")
-    click.echo(
-        f"  weights {report['weight_set']}, low-pass {'none' if cutoff is None else f'{cutoff:.3f} cycles/pixel'}, "
-        f"offset {report['offset']:g}, {report['n_tiles']} tile(s)"
-    )
+    click.echo(f"  {report['summary']}")
     if "drift_file" in report:
         unsure = report["drift_unsure_frames"]
         click.echo(f"  shifts in {report['drift_file']}" + (f"; unsure frames: {unsure}" if unsure else ""))

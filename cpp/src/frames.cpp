@@ -1,0 +1,93 @@
+#include "frames.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <string>
+
+#include "error.hpp"
+
+namespace lowdose {
+
+namespace {
+
+// The one of `length` positions that stands for position at + step, seen from `at`. Mirrored about `at` itself, so
+// that no position stands for its own neighbour: a blind network would see its own pixel.
+long long present(long long at, int step, long long length, Ends ends) {
+    const long long there = at + step, other = at - step;
+    if (there >= 0 && there < length) return there;
+    if (ends == Ends::mirror && other >= 0 && other < length) return other;
+    const long long nearest = std::clamp<long long>(there, 0, length - 1);
+    if (ends == Ends::repeat || nearest != at) return nearest;
+    return std::clamp<long long>(other, 0, length - 1);
+}
+
+}  // namespace
+
+FrameRing::FrameRing(const Contract& contract, const ScanShape& scan, size_t frame_values)
+    : contract_(contract), scan_(scan), plane_(frame_values / static_cast<size_t>(contract.n_channels)) {
+    const int y = contract.reach_y(), x = contract.reach_x();
+    const bool mirror = contract.ends == Ends::mirror && contract.block_frames == 0;
+    latency_ = contract.scan ? y * scan.n_x + x : mirror ? x : std::max(0, contract.taps.back().dx);
+    shortest_ = mirror && !contract.scan ? x + 1 : 1;
+    if (contract.scan && mirror && (scan.n_y <= y || scan.n_x <= x))
+        throw Error("a scan of " + std::to_string(scan.n_y) + "x" + std::to_string(scan.n_x) +
+                    " positions is too small for " + contract.method + ": it needs at least " + std::to_string(y + 1) +
+                    "x" + std::to_string(x + 1));
+    const int back = contract.scan ? latency_ : contract.block_frames > 0 ? 0 : x;
+    slots_.assign(static_cast<size_t>(latency_ + back + 1), std::vector<float>(frame_values));
+    if (contract.takes_offset)
+        sums_.assign(slots_.size(), std::vector<double>(2 * static_cast<size_t>(contract.n_channels)));
+}
+
+float* FrameRing::next() { return slots_[slot(count_)].data(); }
+
+void FrameRing::take() {
+    if (contract_.takes_offset) {
+        std::vector<double>& sums = sums_[slot(count_)];
+        const float* pixel = slots_[slot(count_)].data();
+        for (size_t channel = 0; channel < sums.size(); channel += 2) {
+            double sum = 0, squares = 0;
+            for (size_t i = 0; i < plane_; ++i, ++pixel) {
+                sum += static_cast<double>(*pixel);
+                squares += static_cast<double>(*pixel) * static_cast<double>(*pixel);
+            }
+            sums[channel] = sum;
+            sums[channel + 1] = squares;
+        }
+    }
+    ++count_;
+}
+
+long long FrameRing::neighbour(long long index, const Tap& tap) const {
+    if (!contract_.scan) return present(index, tap.dx, count_, contract_.ends);
+    const long long columns = std::min<long long>(scan_.n_x, count_);
+    const long long column = present(index % scan_.n_x, tap.dx, columns, contract_.ends);
+    const long long rows = (count_ - column + scan_.n_x - 1) / scan_.n_x;  // that have come, in this column
+    const long long row = present(index / scan_.n_x, tap.dy, rows, contract_.ends);
+    return row * scan_.n_x + column;
+}
+
+std::vector<const float*> FrameRing::window(long long index) const {
+    std::vector<const float*> frames;
+    for (const Tap& tap : contract_.taps) frames.push_back(slots_[slot(neighbour(index, tap))].data());
+    return frames;
+}
+
+void FrameRing::moments(long long index, std::vector<float>& mean, std::vector<float>& deviation) const {
+    const auto n_channels = static_cast<size_t>(contract_.n_channels);
+    mean.assign(n_channels, 0);
+    deviation.assign(n_channels, 0);
+    const double n = static_cast<double>(plane_) * contract_.n_taps();
+    for (size_t channel = 0; channel < n_channels; ++channel) {
+        double sum = 0, squares = 0;
+        for (const Tap& tap : contract_.taps) {
+            const std::vector<double>& sums = sums_[slot(neighbour(index, tap))];
+            sum += sums[2 * channel];
+            squares += sums[2 * channel + 1];
+        }
+        mean[channel] = static_cast<float>(sum / n);
+        deviation[channel] = static_cast<float>(std::sqrt(std::max(0.0, squares / n - sum / n * (sum / n))));
+    }
+}
+
+}  // namespace lowdose

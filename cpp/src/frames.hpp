@@ -1,0 +1,54 @@
+// The last frames of a sequence or scan, and which of them stand in for those that are not there.
+#pragma once
+
+#include <vector>
+
+#include "contract.hpp"
+
+namespace lowdose {
+
+// Positions of a scan; frames come row by row. For frames along time, one row without an end.
+struct ScanShape {
+    int n_y, n_x;
+};
+
+class FrameRing {
+public:
+    // frame_values: channels x pixels of a frame. Throws Error for a scan too small for the taps.
+    FrameRing(const Contract& contract, const ScanShape& scan, size_t frame_values);
+
+    // Where the next frame belongs; take() says that it is there.
+    float* next();
+    void take();
+    void clear() { count_ = 0; }
+
+    long long count() const { return count_; }
+    int n_slots() const { return static_cast<int>(slots_.size()); }
+    // How many frames after frame i the last of its window comes.
+    int latency() const { return latency_; }
+    // The fewest frames of a sequence whose ends can be filled.
+    int shortest() const { return shortest_; }
+
+    // The frames that the network takes for frame `index`, in the order of the taps.
+    std::vector<const float*> window(long long index) const;
+
+    // Per channel the mean over all pixels of that window, and the standard deviation (0 for a constant).
+    void moments(long long index, std::vector<float>& mean, std::vector<float>& deviation) const;
+
+    // A frame among the last n_slots().
+    float* frame(long long index) { return slots_[slot(index)].data(); }
+
+private:
+    size_t slot(long long index) const { return static_cast<size_t>(index) % slots_.size(); }
+    long long neighbour(long long index, const Tap& tap) const;
+
+    Contract contract_;
+    ScanShape scan_;
+    size_t plane_;
+    int latency_, shortest_;
+    long long count_ = 0;
+    std::vector<std::vector<float>> slots_;  // frame i is in slot i modulo their number
+    std::vector<std::vector<double>> sums_;  // per slot and channel: sum, then sum of squares
+};
+
+}  // namespace lowdose
