@@ -11,8 +11,8 @@ import torch
 
 from lowdose.errors import LowdoseError
 from lowdose_train import checkpoint
+from lowdose_train.blind_spot_task import BlindSpotTask, blind_spot_stack
 from lowdose_train.checkpoint import load_checkpoint
-from lowdose_train.data import prepare_stack
 from lowdose_train.loop import find_device, train
 from lowdose_train.run import Run
 from lowdose_train.settings import Settings
@@ -30,8 +30,8 @@ def movie(n_frames=10, mean=4.0, seed=0):
 
 
 def new_run(settings=SHORT, messages=None):
-    stack = prepare_stack("movie", movie()[0], settings)
-    run = Run(settings, [stack], CPU, (messages if messages is not None else []).append)
+    task = BlindSpotTask(settings, {"movie": movie()[0]}, CPU)
+    run = Run(settings, task, (messages if messages is not None else []).append)
     run.start(None)
     return run
 
@@ -43,9 +43,9 @@ def test_learns_to_denoise_from_the_noisy_movie_alone(tmp_path, method):
     result = train(settings, {"movie": frames}, tmp_path / "run")
     assert result.stopped_by == "epochs"
     n_taps = 3 if method == "wcvd" else 1
-    stack = prepare_stack("movie", frames, settings)
+    stack = blind_spot_stack("movie", frames, settings)
     with torch.no_grad():
-        denoised = np.stack([result.network(stack.window(t, n_taps))[0, 0].numpy() for t in range(1, 9)])
+        denoised = np.stack([result.network(stack.window(t))[0, 0].numpy() for t in range(1, 9)])
     denoised = denoised * stack.noise_std + stack.offset
     noise = np.mean((frames[1:-1] - clean[1:-1]) ** 2)
     assert np.mean((denoised - clean[1:-1]) ** 2) < 0.15 * noise
@@ -128,10 +128,10 @@ def test_a_dead_branch_is_drawn_anew_and_reported():
         dead.head.copy_(-dead.head.abs())
         dead.mixing.copy_(torch.eye(3).expand(4, 3, 3))
         dead.kernel.abs_()
-    frames = run.crops.batch(torch.Generator().manual_seed(0))
+    frames = run.task.batch(torch.Generator().manual_seed(0))
     assert not run.network.branch_outputs(frames)[1].any()
     untouched = alive.kernel.detach().clone()
-    run.revive_dead_branches()
+    run.mend()
     assert run.network.branch_outputs(frames)[1].any()
     assert len(messages) >= 1 and "branch 1" in messages[0]
     assert torch.equal(alive.kernel, untouched)
@@ -225,7 +225,7 @@ class TestCommand:
         out = tmp_path / "run"
         self.run("wcvd", folder, "-o", out, "--settings", settings, "--epochs", 1, "--crop", 16)
         printed = capsys.readouterr().out
-        assert "uPSNR" in printed and "best.pt" in printed
+        assert "upsnr_db" in printed and "best.pt" in printed
         meta = load_checkpoint(out / "best.pt")[1]
         assert len(meta["data"]) == 2
         assert meta["settings"]["crop_px"] == 16 and meta["settings"]["batch_size"] == 2

@@ -14,6 +14,7 @@ from lowdose.errors import LowdoseError
 from lowdose_export.graph import build_model, contract, set_metadata
 from lowdose_export.memory import bytes_per_px
 from lowdose_export.parity import check_parity
+from lowdose_train.blind_spot import BlindSpotNetwork
 from lowdose_train.checkpoint import load_checkpoint
 
 
@@ -29,9 +30,9 @@ def export_blind_spot(checkpoints: Sequence[Path], out: Path, *, overwrite: bool
     if out.suffix != ".onnx":
         raise LowdoseError(f"a model file is named *.onnx, not '{out.name}'")
     loaded = [load_checkpoint(path) for path in checkpoints]
-    networks = [network for network, _ in loaded]
+    networks = [network for network, _ in loaded if isinstance(network, BlindSpotNetwork)]
     methods = sorted({str(record["method"]) for _, record in loaded})
-    if len(methods) != 1:
+    if len(methods) != 1 or len(networks) != len(loaded):
         raise LowdoseError(f"one model file holds one method; the checkpoints are of {', '.join(methods)}")
     metadata = contract(
         methods[0],

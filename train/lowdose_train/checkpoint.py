@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from lowdose import __version__
 from lowdose.errors import LowdoseError
-from lowdose_train.blind_spot import METHOD_TAPS, BlindSpotNetwork
+from lowdose_train.methods import TASKS
+from lowdose_train.settings import Settings
 
 FORMAT_VERSION = 1
 
@@ -39,18 +41,20 @@ def read(path: Path) -> dict[str, Any]:
     return contents
 
 
-def load_checkpoint(path: str | os.PathLike[str]) -> tuple[BlindSpotNetwork, dict[str, Any]]:
+def load_checkpoint(path: str | os.PathLike[str]) -> tuple[nn.Module, dict[str, Any]]:
     """Network on the CPU, ready to run, and the rest of the file.
 
     The second value has method, settings, metrics, seed, commit and data, as `best.pt` records them.
     Raises LowdoseError for a file that is no checkpoint of a known method.
     """
     contents = read(Path(path))
-    if contents.get("method") not in METHOD_TAPS or "state_dict" not in contents:
-        raise LowdoseError(f"{path} holds no network of a known method ({', '.join(METHOD_TAPS)})")
-    network = BlindSpotNetwork(METHOD_TAPS[contents["method"]])
+    method, weights = contents.get("method"), contents.pop("state_dict", None)
+    if method not in TASKS or weights is None:
+        raise LowdoseError(f"{path} holds no network of a known method ({', '.join(TASKS)})")
+    settings = Settings.from_mapping({"method": method, **contents.get("settings", {})})
+    network = TASKS[method].network_for(settings, weights)
     try:
-        network.load_state_dict(contents.pop("state_dict"))
+        network.load_state_dict(weights)
     except RuntimeError as error:
         raise LowdoseError(f"the weights in {path} do not fit the network: {error}") from error
     return network.eval(), contents

@@ -9,8 +9,8 @@ import click
 
 from lowdose.cli.batch import found_files
 from lowdose.errors import LowdoseError
-from lowdose_train.data import read_stack
 from lowdose_train.loop import train as train_network
+from lowdose_train.methods import TASKS
 from lowdose_train.settings import METHODS, Settings, read_settings
 
 
@@ -21,7 +21,7 @@ from lowdose_train.settings import METHODS, Settings, read_settings
 @click.option("--axes", help="What the dimensions of the files are, one letter each, such as TCYX.")
 @click.option("--channel", type=int, help="Channel to train on, counted from 0, where there are several.")
 @click.option("--settings", "settings_file", type=click.Path(path_type=Path), help="JSON file of settings.")
-@click.option("--epochs", type=int, help="Length of the run (default 60).")
+@click.option("--epochs", type=int, help="Length of the run (default: the method's).")
 @click.option("--budget", "budget_s", type=float, metavar="SECONDS", help="Length in seconds instead of epochs.")
 @click.option("--learning-rate", type=float, help="Adam's rate at the start.")
 @click.option("--batch-size", type=int, help="Crops per step.")
@@ -42,7 +42,7 @@ def train(
     resume: bool,
     **flags: Any,
 ) -> None:
-    """Train METHOD on noisy stacks: no clean images are needed.
+    """Train METHOD on files of your own; wcvd and wcid learn from noisy frames alone.
 
     DATA are files, folders (with all below them) or globs. The weights with the lowest loss on held-out
     frames are written to DIR/best.pt, for `lowdose export`.
@@ -54,7 +54,8 @@ def train(
     values |= {"method": method} | {name: value for name, value in flags.items() if value is not None}
     settings = Settings.from_mapping(values)
     files = [file for given in data for file, _ in found_files(given)]
-    stacks = {str(file): read_stack(file, axes, channel, settings.max_stack_mb) for file in files}
+    read = TASKS[settings.method].read
+    stacks = {str(file): read(file, axes, channel, settings) for file in files}
     try:
         result = train_network(
             settings, stacks, run_dir, start_from=start_from, resume=resume, show_progress=True, say=_say
@@ -63,8 +64,12 @@ def train(
         _say(f"Stopped. To go on: lowdose train {method} ... -o {run_dir} --resume")
         click.get_current_context().exit(130)
     for stack in result.metrics["stacks"]:
-        score = "not defined here" if stack["upsnr_db"] is None else f"{stack['upsnr_db']:.2f} dB"
-        click.echo(f"{stack['name']}: uPSNR {score}")
+        numbers = [
+            f"{name} {'not defined here' if value is None else f'{value:.5g}'}"
+            for name, value in stack.items()
+            if name != "name"
+        ]
+        click.echo(f"{stack['name']}: {', '.join(numbers)}")
     click.echo(
         f"best epoch {result.metrics['epoch']} ({result.metrics['seconds']:.0f} s), "
         f"held-out loss {result.metrics['held_out']:.5f}, stopped by {result.stopped_by}: {run_dir / 'best.pt'}"

@@ -8,26 +8,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
+from torch import nn
 from tqdm import tqdm
 
 from lowdose.errors import LowdoseError
-from lowdose.metrics import umse, upsnr
 from lowdose_train import checkpoint
-from lowdose_train.blind_spot import METHOD_TAPS, BlindSpotNetwork
-from lowdose_train.data import Array, TrainingStack, hold_out, prepare_stack
+from lowdose_train.data import Array
+from lowdose_train.methods import TASKS
 from lowdose_train.run import Run
 from lowdose_train.settings import MAY_CHANGE_ON_RESUME, Settings, read_settings
-
-N_SCORED_FRAMES = 32
 
 
 @dataclass(frozen=True)
 class TrainResult:
     """The best network (on the CPU), its metrics, and what ended training: "epochs", "budget" or "patience"."""
 
-    network: BlindSpotNetwork
+    network: nn.Module
     metrics: dict[str, Any]
     stopped_by: str
 
@@ -42,7 +39,7 @@ def train(
     show_progress: bool = False,
     say: Callable[[str], None] = lambda message: None,
 ) -> TrainResult:
-    """Train on named noisy stacks (n_frames, height, width) and write the run to the folder `run_dir`.
+    """Train on named stacks in the shape that the method takes and write the run to the folder `run_dir`.
 
     Written there: settings.json; metrics.jsonl, a line per epoch; best.pt, the averaged weights with the
     lowest held-out blind loss; last.pt, the state after the last whole epoch. An interrupted run (Ctrl-C
@@ -55,8 +52,8 @@ def train(
         torch.set_num_threads(settings.threads)
     if not stacks:
         raise LowdoseError("no stacks to train on; give one or more")
-    prepared = [prepare_stack(name, frames, settings) for name, frames in stacks.items()]
-    run = Run(settings, hold_out(prepared, settings.held_out), device, say)
+    task = TASKS[settings.method](settings, stacks, device)
+    run = Run(settings, task, say)
     last, best, log = run_dir / "last.pt", run_dir / "best.pt", run_dir / "metrics.jsonl"
     if resume:
         _check_same_settings(settings, run_dir / "settings.json")
@@ -83,31 +80,12 @@ def train(
                 file.write(json.dumps(metrics) + "\n")
             checkpoint.save(run.state(), last)
     contents = run.best_contents()
-    n_taps = METHOD_TAPS[settings.method]
-    network = BlindSpotNetwork(n_taps)
+    network = TASKS[settings.method].network_for(settings, contents["state_dict"])
     network.load_state_dict(contents["state_dict"])
-    contents["metrics"] |= {"stacks": [unsupervised_scores(network, stack, n_taps) for stack in run.stacks]}
+    with torch.no_grad():
+        contents["metrics"] |= {"stacks": task.scores(network.eval())}
     checkpoint.save(contents, best)
-    return TrainResult(network.eval(), contents["metrics"], run.stopped_by() or "")
-
-
-@torch.no_grad()
-def unsupervised_scores(network: BlindSpotNetwork, stack: TrainingStack, n_taps: int) -> dict[str, Any]:
-    """uMSE and uPSNR (Lee et al., eq. 1 and 2) of a stack without its ends, in its own units.
-
-    At most N_SCORED_FRAMES frames are scored; None where there are too few, or the uMSE is not positive.
-    WCVD sees the frames t - 1 and t + 1 with which the uMSE compares, so its uMSE is too low; the held-out
-    blind loss is not, and chooses the weights.
-    """
-    reach = n_taps // 2
-    centres = range(reach, len(stack.frames) - reach)[:N_SCORED_FRAMES]
-    denoised = [network(stack.window(t, n_taps))[0, 0].numpy() * stack.noise_std + stack.offset for t in centres]
-    noisy = stack.frames[centres.start : centres.stop]
-    return {
-        "name": stack.name,
-        "umse": umse(noisy, np.stack(denoised)),
-        "upsnr_db": upsnr(noisy, np.stack(denoised)),
-    }
+    return TrainResult(network, contents["metrics"], run.stopped_by() or "")
 
 
 def find_device(name: str) -> torch.device:

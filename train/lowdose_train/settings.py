@@ -12,29 +12,51 @@ from typing import Any, Literal
 from lowdose.errors import LowdoseError
 
 Method = Literal["wcvd", "wcid"]
-METHODS: tuple[Method, ...] = ("wcvd", "wcid")
 MAY_CHANGE_ON_RESUME = ("device", "threads")
+
+
+@dataclasses.dataclass(frozen=True)
+class Defaults:
+    """What a method takes where the user says nothing; the meaning is that of the settings of the same name."""
+
+    epochs: int
+    learning_rate: float
+    batch_size: int
+    crop_px: int
+    widths: tuple[str, ...] = ("full",)
+    """Widths that the method has, the default first."""
+
+
+DEFAULTS: dict[Method, Defaults] = {
+    "wcvd": Defaults(epochs=60, learning_rate=3e-3, batch_size=4, crop_px=128),
+    "wcid": Defaults(epochs=60, learning_rate=3e-3, batch_size=4, crop_px=128),
+}
+METHODS: tuple[Method, ...] = tuple(DEFAULTS)
+OF_METHOD: Any = None
+"""As the default of a setting: the value in DEFAULTS, set when the record is made."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
     """Settings of one training run.
 
-    As published (Lee et al.): the loss, Adam, batches of 4, flips and transposes, and the number of steps: 60 epochs of
-    5 crops from every window are the published 300 epochs of 1 whole window. Ours: crops, a cosine
-    rate instead of one that drops on a plateau (it ends on time), whitened kernels, averaged weights.
+    WCVD and WCID as published (Lee et al.): the loss, Adam, batches of 4, flips and transposes, and the number of
+    steps: 60 epochs of 5 crops from every window are the published 300 epochs of 1 whole window. Ours, for every
+    method: crops, a cosine rate instead of one that drops on a plateau (it ends on time), averaged weights.
     """
 
     method: Method = "wcvd"
-    epochs: int = 60
+    width: str = OF_METHOD
+    """Size of the network: "full" as published, or "lite" where the method has it."""
+    epochs: int = OF_METHOD
     """Length of the run when no budget is given."""
     budget_s: float | None = None
     """Wall-clock length of the run in seconds; the learning rate falls to fit it, `epochs` is not used."""
-    learning_rate: float = 3e-3
+    learning_rate: float = OF_METHOD
     """Adam's rate at the start; it falls along a cosine to 1 % of this."""
-    batch_size: int = 4
+    batch_size: int = OF_METHOD
     crop_px: int | None = None
-    """Side of the square crops; None takes 128, or the shortest frame side if that is less."""
+    """Side of the square crops; None takes the method's, or the shortest frame side if that is less."""
     averaging: float = 0.99
     """Decay per step of the running average of the weights, which is what is scored and kept."""
     held_out: float = 0.1
@@ -50,10 +72,22 @@ class Settings:
     """CPU threads of PyTorch; None leaves its choice."""
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            _check_type(field.name, str(field.type), getattr(self, field.name))
         if self.method not in METHODS:
             raise LowdoseError(f"setting method is {self.method!r}; expected one of {', '.join(METHODS)}")
+        defaults = DEFAULTS[self.method]
+        values = {
+            "epochs": defaults.epochs,
+            "learning_rate": defaults.learning_rate,
+            "batch_size": defaults.batch_size,
+            "width": defaults.widths[0],
+        }
+        for name, value in values.items():
+            if getattr(self, name) is OF_METHOD:
+                object.__setattr__(self, name, value)
+        for field in dataclasses.fields(self):
+            _check_type(field.name, str(field.type), getattr(self, field.name))
+        if self.width not in defaults.widths:
+            raise LowdoseError(f"setting width is {self.width!r}; {self.method} has {', '.join(defaults.widths)}")
         for name in ("epochs", "budget_s", "learning_rate", "batch_size", "crop_px", "patience_epochs", "threads"):
             value = getattr(self, name)
             if value is not None and not (value > 0 and math.isfinite(value)):
@@ -61,6 +95,10 @@ class Settings:
         for name in ("averaging", "held_out"):
             if not 0 <= getattr(self, name) < 1:
                 raise LowdoseError(f"setting {name} is {getattr(self, name)}; expected 0 or more and less than 1")
+
+    def crop_for(self, shortest_px: int) -> int:
+        """Side of the crops of frames whose shortest side is `shortest_px`."""
+        return self.crop_px or min(DEFAULTS[self.method].crop_px, shortest_px)
 
     @staticmethod
     def from_mapping(values: Mapping[str, Any]) -> Settings:

@@ -1,0 +1,9 @@
+"""Which task trains which method."""
+
+from __future__ import annotations
+
+from lowdose_train.blind_spot_task import BlindSpotTask
+from lowdose_train.settings import Method
+from lowdose_train.task import Task
+
+TASKS: dict[Method, type[Task]] = {"wcvd": BlindSpotTask, "wcid": BlindSpotTask}
