@@ -51,3 +51,11 @@ def occupancy_path(
                 taken[goal] = min(limit, taken[goal] + n_moved)
         path[frame] = taken
     return path
+
+
+def wander(rng: np.random.Generator, n_frames: int, frames: float) -> NDArray[np.float64]:
+    """A smooth random path (n_frames,) of mean 0 and standard deviation 1 that forgets itself within ``frames``."""
+    reach = int(3 * frames) + 1
+    kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) * 2 / frames) ** 2)
+    noise = rng.standard_normal(n_frames + 2 * reach)
+    return np.asarray(np.convolve(noise, kernel / np.linalg.norm(kernel), "valid"))

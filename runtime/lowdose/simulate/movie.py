@@ -12,18 +12,26 @@ from numpy.typing import NDArray
 
 from lowdose.errors import LowdoseError
 from lowdose.simulate.detectors import Recorded, counting, linear_integration, poisson_gaussian
+from lowdose.simulate.diffraction import diffraction_scan
 from lowdose.simulate.hrtem import hrtem_movie
+from lowdose.simulate.particles import particle_movie
 from lowdose.simulate.scene import Scene, plain
 from lowdose.simulate.stem import stem_movie
 
-SPECIMENS: dict[str, Callable[..., Scene]] = {"hrtem": hrtem_movie, "stem": stem_movie}
+SPECIMENS: dict[str, Callable[..., Scene]] = {
+    "hrtem": hrtem_movie,
+    "stem": stem_movie,
+    "particles": particle_movie,
+    "diffraction": diffraction_scan,
+}
 DETECTORS: dict[str, Callable[..., Recorded]] = {
     "counting": counting,
     "poisson-gaussian": poisson_gaussian,
     "linear": linear_integration,
 }
-# Few of the electrons of a focused probe reach a detector: mean 0.25 (ADF) and 17 (BF) per pixel.
-STEM_DOSE_PER_PIXEL = 50.0
+# What fits a specimen better than the detector's own default. Few of the electrons of a focused probe reach a
+# detector: mean 0.25 (ADF) and 17 (BF) per pixel. A diffraction scan has its electrons per pattern.
+DOSE_PER_PIXEL = {"stem": 50.0, "particles": 20.0, "diffraction": 2000.0}
 
 
 @dataclass(frozen=True)
@@ -31,9 +39,9 @@ class Movie:
     """A recorded scene.
 
     ``noisy`` is what the detector wrote, uint8 or uint16, (n_frames, height, width) or (n_frames,
-    n_channels, height, width); ``clean`` is its expectation in the same units, float32. ``drift_px``
-    (n_frames, 2) is the shift (dy, dx) that brings each frame onto frame 0. ``parameters`` (JSON-able)
-    are the arguments of ``simulate`` that make the same movie again.
+    n_channels, height, width) or (scan_y, scan_x, height, width); ``clean`` is its expectation in the same units,
+    float32. ``drift_px``, ``pixel_size_angstrom`` and ``particles`` are those of the Scene.
+    ``parameters`` (JSON-able) are the arguments of ``simulate`` that make the same movie again.
     """
 
     clean: NDArray[np.float32]
@@ -41,12 +49,13 @@ class Movie:
     drift_px: NDArray[np.float64]
     pixel_size_angstrom: float
     parameters: dict[str, Any]
+    particles: NDArray[np.float64] | None = None
 
 
 def simulate(specimen: str, detector: str, seed: int, **settings: Any) -> Movie:
-    """Record ``specimen`` ("hrtem" or "stem") with ``detector`` ("counting", "poisson-gaussian", "linear").
+    """Record ``specimen`` (a key of SPECIMENS) with ``detector`` ("counting", "poisson-gaussian", "linear").
 
-    ``settings`` are keyword arguments of ``hrtem_movie`` or ``stem_movie`` and of the detector model.
+    ``settings`` are keyword arguments of the function that SPECIMENS names and of the detector model.
     The same arguments give the same bits; with another number of BLAS threads the truth may differ by
     1e-6 of its range.
 
@@ -58,8 +67,7 @@ def simulate(specimen: str, detector: str, seed: int, **settings: Any) -> Movie:
         raise LowdoseError(f"there is no detector '{detector}'; known: {', '.join(DETECTORS)}")
     make, record = SPECIMENS[specimen], DETECTORS[detector]
     of_scene, of_detector = defaults(make), defaults(record)
-    if specimen == "stem":
-        of_detector["dose_per_pixel"] = STEM_DOSE_PER_PIXEL
+    of_detector["dose_per_pixel"] = DOSE_PER_PIXEL.get(specimen, of_detector["dose_per_pixel"])
     unknown = sorted(settings.keys() - of_scene.keys() - of_detector.keys())
     if unknown:
         known = ", ".join([*of_scene, *of_detector])
@@ -76,6 +84,7 @@ def simulate(specimen: str, detector: str, seed: int, **settings: Any) -> Movie:
         drift_px=scene.drift_px,
         pixel_size_angstrom=scene.pixel_size_angstrom,
         parameters={"specimen": specimen, "detector": detector, **scene.parameters, **of_detector},
+        particles=scene.particles,
     )
 
 
