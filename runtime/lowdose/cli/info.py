@@ -42,6 +42,7 @@ def stack_facts(file: str) -> dict[str, Any]:
             "shape": list(reader.shape),
             "dtype": reader.dtype.name,
             "n_frames": reader.n_frames,
+            "scan_shape_yx": list(reader.scan_shape) if reader.scan_shape else None,
             "n_channels": reader.n_channels,
             "pixel_size_yx": list(reader.pixel_size) if reader.pixel_size else None,
             "pixel_unit": reader.pixel_unit,

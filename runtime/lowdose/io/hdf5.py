@@ -20,7 +20,7 @@ from lowdose.io.writer import Provenance, StackWriter
 SUFFIXES = (".h5", ".hdf5", ".emd", ".nxs", ".hspy")
 _GROUP = "entry/data"
 _PROVENANCE = "lowdose"
-_AXIS_NAMES = {"T": "time", "C": "channel", "Z": "z", "Y": "y", "X": "x"}
+_AXIS_NAMES = {"T": "time", "C": "channel", "Z": "z", "V": "scan_y", "U": "scan_x", "Y": "y", "X": "x"}
 
 
 def open_hdf5(path: Path, axes: str | None, dataset: str | None) -> ArrayReader:

@@ -1,4 +1,4 @@
-"""What the axes of an HDF5 dataset are: Velox, NeXus, Berkeley EMD and HyperSpy conventions."""
+"""What the axes of an HDF5 dataset are: Velox, NeXus, EMD and HyperSpy conventions, and HDF5's own labels."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def describe_dataset(dataset: h5py.Dataset) -> tuple[str | None, Calibration]:
     """Axis letters, or None where no convention names them, and the calibration."""
     if dataset.name.startswith("/Data/Image/") and dataset.ndim == 3:
         return "YXT", _velox(dataset)
-    for convention in (_nexus, _emd, _hyperspy):
+    for convention in (_nexus, _emd, _hyperspy, _labels):
         described = convention(dataset)
         if described is not None:
             axes = letters_from_names([name for name, _, _ in described])
@@ -63,11 +63,12 @@ def _nexus(dataset: h5py.Dataset) -> list[_Axis] | None:
 
 
 def _emd(dataset: h5py.Dataset) -> list[_Axis] | None:
-    """Berkeley EMD: dim1 ... dimN beside the dataset."""
-    stored = [dataset.parent.get(f"dim{number + 1}") for number in range(dataset.ndim)]
-    if not all(isinstance(axis, h5py.Dataset) for axis in stored):
-        return None
-    return [_axis_dataset(axis, "") for axis in stored]
+    """EMD: dim1 ... dimN beside the dataset (Berkeley, 0.x), or from dim0 on, two values each (1.0, 4D-STEM)."""
+    for first in (0, 1):
+        stored = [dataset.parent.get(f"dim{first + number}") for number in range(dataset.ndim)]
+        if all(isinstance(axis, h5py.Dataset) for axis in stored):
+            return [_axis_dataset(axis, "") for axis in stored]
+    return None
 
 
 def _axis_dataset(axis: object, name: str) -> _Axis:
@@ -90,6 +91,12 @@ def _hyperspy(dataset: h5py.Dataset) -> list[_Axis] | None:
         (name, axis.attrs.get("scale"), _text(axis.attrs.get("units")))
         for name, axis in zip(name_image_axes(names, navigated), stored, strict=True)
     ]
+
+
+def _labels(dataset: h5py.Dataset) -> list[_Axis] | None:
+    """The labels that HDF5 itself keeps for dimensions."""
+    labels = [dimension.label for dimension in dataset.dims]
+    return [(label, None, None) for label in labels] if all(labels) else None
 
 
 def _text(value: object) -> str:
