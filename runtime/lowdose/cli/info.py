@@ -44,6 +44,7 @@ def stack_facts(file: str) -> dict[str, Any]:
             "n_frames": reader.n_frames,
             "scan_shape_yx": list(reader.scan_shape) if reader.scan_shape else None,
             "n_channels": reader.n_channels,
+            "channel_names": list(reader.channel_names) if reader.n_channels > 1 else None,
             "pixel_size_yx": list(reader.pixel_size) if reader.pixel_size else None,
             "pixel_unit": reader.pixel_unit,
             "frame_interval": reader.frame_interval,

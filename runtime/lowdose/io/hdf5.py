@@ -103,6 +103,8 @@ class Hdf5Writer(StackWriter):
             values.attrs["name"], values.attrs["long_name"], values.attrs["units"] = name, name, step_unit
             # Every value is there, but one step is enough to read, and one position has none.
             values.attrs["step"] = step
+            if axis == "C" and known.channel_names is not None:
+                values.attrs["labels"] = list(known.channel_names)
 
 
 def _open(path: Path) -> h5py.File:

@@ -99,6 +99,7 @@ def create_stack(
     z_spacing: float | None = None,
     frame_interval: float | None = None,
     frame_interval_unit: str | None = None,
+    channel_names: tuple[str, ...] | None = None,
     dialect: str | None = None,
     overwrite: bool = False,
 ) -> StackWriter:
@@ -112,7 +113,12 @@ def create_stack(
     """
     path = Path(path)
     known = Calibration(
-        pixel_size, canonical_unit(pixel_unit), z_spacing, frame_interval, canonical_unit(frame_interval_unit)
+        pixel_size,
+        canonical_unit(pixel_unit),
+        z_spacing,
+        frame_interval,
+        canonical_unit(frame_interval_unit),
+        channel_names,
     )
     spec = StackSpec(axes, tuple(shape), np.dtype(dtype).newbyteorder("="), known, dialect, provenance)
     suffix = path.suffix.lower()
@@ -179,6 +185,7 @@ def create_like(
         z_spacing=reader.z_spacing,
         frame_interval=reader.frame_interval,
         frame_interval_unit=reader.frame_interval_unit,
+        channel_names=reader.calibration.channel_names if "C" in axes else None,
         dialect=reader.dialect,
         overwrite=overwrite,
     )
