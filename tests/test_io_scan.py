@@ -57,6 +57,8 @@ def test_four_unnamed_dimensions_stay_ambiguous(tmp_path: Path, name: str) -> No
         check_scan(reader)
     with open_stack(tmp_path / name, scan=(4, 3)) as reader:
         check_scan(reader)
+    with pytest.raises(LowdoseError, match="--scan 4x3"):
+        open_stack(tmp_path / name, scan=(3, 4))
     with open_stack(tmp_path / name, axes="TCYX") as reader:
         assert (reader.n_frames, reader.n_channels, reader.scan_shape) == (4, 3, None)
 
@@ -162,7 +164,7 @@ def test_a_scan_that_does_not_fit_says_both_numbers(tmp_path: Path, scan: tuple[
         open_stack(tmp_path / "a.npy", scan=scan)
     np.save(tmp_path / "b.npy", SCAN)
     with pytest.raises(LowdoseError, match="12 in a scan of 4x3"):
-        open_stack(tmp_path / "b.npy", scan=(5, 5))
+        open_stack(tmp_path / "b.npy", axes="VUYX", scan=(5, 5))
 
 
 def test_a_scan_of_images_with_channels(tmp_path: Path) -> None:

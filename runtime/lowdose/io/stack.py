@@ -51,7 +51,10 @@ def open_stack(
     except UnknownAxesError:
         if scan is None:
             raise
-        reader = _open_file(path, SCAN_AXES + "YX", dataset)  # --scan says what the four dimensions are
+        reader = _open_file(path, SCAN_AXES + "YX", dataset)
+        if reader.scan_shape != scan:  # so the scan does not explain the dimensions
+            reader.close()
+            raise
     return _shaped(reader, scan)
 
 
