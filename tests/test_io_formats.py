@@ -255,7 +255,7 @@ def test_hdf5_hyperspy_axes(tmp_path: Path) -> None:
             axis = group.create_group(f"axis-{number}")
             axis.attrs.update(dict(zip(("name", "scale", "units", "navigate"), values, strict=True)))
     with open_stack(tmp_path / "a.hspy") as reader:
-        assert (reader.axes, reader.n_frames) == ("IQYX", 12)
+        assert (reader.axes, reader.n_frames) == ("VUYX", 12)
         assert (reader.pixel_size, reader.pixel_unit) == ((0.1, 0.1), "1/nm")
         np.testing.assert_array_equal(stack_of(reader)[:, 0], array.reshape(12, 7, 5))
 

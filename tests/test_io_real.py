@@ -26,7 +26,7 @@ from lowdose.io import open_stack
         ("formats/test_stackbuilder_imagestack.dm3", "TYX", (3, 2, 16), "uint32", 0.0599829, "µm"),
         ("formats/dmTest_3D_int16_64,65,66.dm4", "ZYX", (66, 65, 64), "int16", 2.0, "pm"),
         ("formats/fei_example_tem_stack.emd", "YXT", (3, 3, 2), "int16", 0.00817288, "nm"),
-        ("formats/test1.blo", "IQYX", (3, 2, 144, 144), "uint8", 0.0160617, "cm"),
+        ("formats/test1.blo", "VUYX", (3, 2, 144, 144), "uint8", 0.0160617, "cm"),
     ],
 )
 def test_real_file(
@@ -66,4 +66,4 @@ def test_two_depths_must_be_chosen_from(shared_data: Path) -> None:
         open_stack(path)
     name = "4DSTEM_simulation/data/datacubes/CBED_array_depth0001/datacube"
     with open_stack(f"{path}::{name}") as reader:
-        assert (reader.axes, reader.n_frames) == ("IQYX", 121)
+        assert (reader.axes, reader.n_frames) == ("VUYX", 121)

@@ -30,6 +30,7 @@ SHAPES = [
     ("TCYX", (4, 3, 5, 7)),
     ("TZCYX", (2, 3, 4, 5, 7)),
 ]
+SCANS = [("VUYX", (3, 2, 5, 7)), ("VUYX", (1, 1, 5, 7)), ("VUCYX", (3, 2, 4, 5, 7))]
 MRC_DTYPES = ("int8", "int16", "uint16", "float16", "float32")
 DTYPES = (*MRC_DTYPES, "uint8", "int32", "uint32", "float64")
 
@@ -52,7 +53,7 @@ def read_all(path: Path, axes: str | None = None) -> np.ndarray:
 
 
 @pytest.mark.parametrize("name", ["a.npy", "a.h5", "a.nxs", "a.emd", "plain.tif"])
-@pytest.mark.parametrize(("axes", "shape"), SHAPES)
+@pytest.mark.parametrize(("axes", "shape"), [*SHAPES, *SCANS])
 def test_axes_shape_and_values(tmp_path: Path, name: str, axes: str, shape: tuple[int, ...]) -> None:
     array = make(shape, "uint16")
     write(tmp_path / name, axes, array, dialect="plain")

@@ -17,6 +17,7 @@ from lowdose.io import create_stack
 from lowdose.simulate import Movie
 from lowdose.simulate import simulate as make_movie
 from lowdose.simulate.movie import DETECTORS, SPECIMENS
+from lowdose.simulate.stem import CHANNELS
 
 
 def two_sizes(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[int, int] | None:
@@ -98,13 +99,15 @@ def write_stack(path: Path, stack: NDArray[Any], movie: Movie, provenance: dict[
     pixel_size = movie.parameters["pixel_size_mrad"] if is_scan else movie.pixel_size_angstrom
     height, width = stack.shape[-2:]
     frames = stack.reshape(-1, 1, height, width) if is_scan else stack.reshape(len(stack), -1, height, width)
+    has_channels = stack.ndim == 4 and not is_scan
     with create_stack(
         path,
-        axes="VUYX" if is_scan else "TYX" if stack.ndim == 3 else "TCYX",
+        axes="VUYX" if is_scan else "TCYX" if has_channels else "TYX",
         shape=stack.shape,
         dtype=stack.dtype,
         pixel_size=(pixel_size, pixel_size),
         pixel_unit="mrad" if is_scan else "Å",
+        channel_names=CHANNELS if has_channels else None,
         provenance=provenance,
         overwrite=overwrite,
     ) as writer:

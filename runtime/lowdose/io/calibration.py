@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 METRES = {"m": 1.0, "cm": 1e-2, "mm": 1e-3, "µm": 1e-6, "nm": 1e-9, "Å": 1e-10, "pm": 1e-12, "fm": 1e-15}
@@ -30,13 +30,17 @@ _SMALLEST_PIXEL_M, _LARGEST_PIXEL_M = 1e-13, 0.1
 
 @dataclass(frozen=True)
 class Calibration:
-    """What one step along each axis means. `pixel_size` is (y, x); `z_spacing` shares its unit."""
+    """What one step along each axis means. `pixel_size` is (y, x); `z_spacing` shares its unit.
+
+    `channel_names`: what was recorded in each channel, for example ("ADF", "BF").
+    """
 
     pixel_size: tuple[float, float] | None = None
     pixel_unit: str | None = None
     z_spacing: float | None = None
     frame_interval: float | None = None
     frame_interval_unit: str | None = None
+    channel_names: tuple[str, ...] | None = None
 
 
 def canonical_unit(text: object) -> str | None:
@@ -55,6 +59,12 @@ def convert_length(value: float, unit: str | None, target: str) -> float | None:
         return None
     # 12 digits drop the noise of the factor: 0.1 nm is 1 Å, not 1.0000000000000002
     return float(f"{value * (METRES[unit] / METRES[target]):.12g}")
+
+
+def as_channel_names(found: Iterable[object]) -> tuple[str, ...] | None:
+    """Stripped names; None when there are none, when one is empty, and when two are the same."""
+    names = tuple(str(name or "").strip() for name in found)
+    return names if names and all(names) and len(set(names)) == len(names) else None
 
 
 def in_seconds(value: float | None, unit: str | None) -> float | None:

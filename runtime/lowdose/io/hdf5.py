@@ -20,7 +20,7 @@ from lowdose.io.writer import Provenance, StackWriter
 SUFFIXES = (".h5", ".hdf5", ".emd", ".nxs", ".hspy")
 _GROUP = "entry/data"
 _PROVENANCE = "lowdose"
-_AXIS_NAMES = {"T": "time", "C": "channel", "Z": "z", "Y": "y", "X": "x"}
+_AXIS_NAMES = {"T": "time", "C": "channel", "Z": "z", "V": "scan_y", "U": "scan_x", "Y": "y", "X": "x"}
 
 
 def open_hdf5(path: Path, axes: str | None, dataset: str | None) -> ArrayReader:
@@ -103,6 +103,8 @@ class Hdf5Writer(StackWriter):
             values.attrs["name"], values.attrs["long_name"], values.attrs["units"] = name, name, step_unit
             # Every value is there, but one step is enough to read, and one position has none.
             values.attrs["step"] = step
+            if axis == "C" and known.channel_names is not None:
+                values.attrs["labels"] = list(known.channel_names)
 
 
 def _open(path: Path) -> h5py.File:

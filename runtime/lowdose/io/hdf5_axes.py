@@ -1,29 +1,32 @@
-"""What the axes of an HDF5 dataset are: Velox, NeXus, Berkeley EMD and HyperSpy conventions."""
+"""What the axes of an HDF5 dataset are: Velox, NeXus, EMD and HyperSpy conventions, and HDF5's own labels."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import h5py
 import numpy as np
 
-from lowdose.io.calibration import Calibration, from_axes, readable_unit
+from lowdose.io.calibration import Calibration, as_channel_names, from_axes, readable_unit
 from lowdose.io.layout import letters_from_names, name_image_axes
 
-_Axis = tuple[str, object, object]  # name, step, unit
+_Axis = tuple[str, object, object, list[str]]  # name, step, unit, labels of its places
 
 
 def describe_dataset(dataset: h5py.Dataset) -> tuple[str | None, Calibration]:
     """Axis letters, or None where no convention names them, and the calibration."""
     if dataset.name.startswith("/Data/Image/") and dataset.ndim == 3:
         return "YXT", _velox(dataset)
-    for convention in (_nexus, _emd, _hyperspy):
+    for convention in (_nexus, _emd, _hyperspy, _labels):
         described = convention(dataset)
         if described is not None:
-            axes = letters_from_names([name for name, _, _ in described])
+            axes = letters_from_names([name for name, _, _, _ in described])
             steps, units = ([axis[i] for axis in described] for i in (1, 2))
-            return axes, readable_unit(from_axes(axes, steps, units))
+            known = readable_unit(from_axes(axes, steps, units))
+            names = described[axes.index("C")][3] if "C" in axes else ()
+            return axes, replace(known, channel_names=as_channel_names(names))
     return None, Calibration()
 
 
@@ -63,20 +66,23 @@ def _nexus(dataset: h5py.Dataset) -> list[_Axis] | None:
 
 
 def _emd(dataset: h5py.Dataset) -> list[_Axis] | None:
-    """Berkeley EMD: dim1 ... dimN beside the dataset."""
-    stored = [dataset.parent.get(f"dim{number + 1}") for number in range(dataset.ndim)]
-    if not all(isinstance(axis, h5py.Dataset) for axis in stored):
-        return None
-    return [_axis_dataset(axis, "") for axis in stored]
+    """EMD: dim1 ... dimN beside the dataset (Berkeley, 0.x), or from dim0 on, two values each (1.0, 4D-STEM)."""
+    for first in (0, 1):
+        stored = [dataset.parent.get(f"dim{first + number}") for number in range(dataset.ndim)]
+        if all(isinstance(axis, h5py.Dataset) for axis in stored):
+            return [_axis_dataset(axis, "") for axis in stored]
+    return None
 
 
 def _axis_dataset(axis: object, name: str) -> _Axis:
     if not isinstance(axis, h5py.Dataset):
-        return name, None, None
+        return name, None, None, []
+    stored = axis[()] if axis.dtype.kind in "OS" else axis.attrs.get("labels", ())
+    labels = [_text(label) for label in np.atleast_1d(stored)]
     step: object = axis.attrs.get("step")
     if step is None and axis.ndim == 1 and len(axis) > 1 and axis.dtype.kind in "uif":
         step = (float(axis[-1]) - float(axis[0])) / (len(axis) - 1)
-    return _text(axis.attrs.get("name")) or name, step, _text(axis.attrs.get("units"))
+    return _text(axis.attrs.get("name")) or name, step, _text(axis.attrs.get("units")), labels
 
 
 def _hyperspy(dataset: h5py.Dataset) -> list[_Axis] | None:
@@ -87,9 +93,15 @@ def _hyperspy(dataset: h5py.Dataset) -> list[_Axis] | None:
     names = [_text(axis.attrs.get("name")) for axis in stored]
     navigated = [bool(axis.attrs.get("navigate")) for axis in stored]
     return [
-        (name, axis.attrs.get("scale"), _text(axis.attrs.get("units")))
+        (name, axis.attrs.get("scale"), _text(axis.attrs.get("units")), [])
         for name, axis in zip(name_image_axes(names, navigated), stored, strict=True)
     ]
+
+
+def _labels(dataset: h5py.Dataset) -> list[_Axis] | None:
+    """The labels that HDF5 itself keeps for dimensions."""
+    labels = [dimension.label for dimension in dataset.dims]
+    return [(label, None, None, []) for label in labels] if all(labels) else None
 
 
 def _text(value: object) -> str:

@@ -1,4 +1,8 @@
-"""How the axes of a stored array become frames of (n_channels, height, width)."""
+"""How the axes of a stored array become frames of (n_channels, height, width).
+
+Letters: T time, Z depth, C channel, S sample of an RGB pixel, Y and X rows and columns of a frame, V and U rows
+and columns of a scan (V beside Y, U beside X), so a 4D-STEM scan is VUYX. Any other letter counts frames.
+"""
 
 from __future__ import annotations
 
@@ -15,9 +19,11 @@ import numpy.typing as npt
 from lowdose.errors import LowdoseError
 
 CHANNEL_AXES = "CS"  # S: the samples of an RGB pixel
-_UNNAMED = "IQRUVW"
+SCAN_AXES = "VU"
+_UNNAMED = "IQRW"
 _NAMES = {"height": "Y", "row": "Y", "rows": "Y", "width": "X", "column": "X", "columns": "X"}
 _NAMES |= {"time": "T", "frame": "T", "frames": "T", "channel": "C", "channels": "C", "depth": "Z"}
+_NAMES |= {"scan_y": "V", "scan_x": "U"}
 
 
 @dataclass(frozen=True)
@@ -32,7 +38,15 @@ class Layout:
 
     @property
     def frame_axes(self) -> str:
-        return "".join(axis for axis in self.axes if axis not in CHANNEL_AXES + "YX")
+        """The axes that count frames, in stored order, except that rows of a scan always come before columns."""
+        axes = "".join(axis for axis in self.axes if axis not in CHANNEL_AXES + "YX")
+        columns_first = "V" in axes and "U" in axes and axes.index("U") < axes.index("V")
+        return axes.translate(str.maketrans("UV", "VU")) if columns_first else axes
+
+    @property
+    def scan_shape(self) -> tuple[int, int] | None:
+        """(scan_y, scan_x) when the frames are the patterns of one scan, else None."""
+        return (self.size("V"), self.size("U")) if self.frame_axes == SCAN_AXES else None
 
     @property
     def n_frames(self) -> int:
@@ -82,11 +96,16 @@ def frame_dtype(stored: np.dtype[Any]) -> np.dtype[Any]:
     return np.dtype(np.uint8) if stored.kind == "b" else stored.newbyteorder("=")
 
 
+class UnknownAxesError(LowdoseError):
+    """Nothing says what the dimensions of an array are."""
+
+
 def choose_layout(where: str, shape: tuple[int, ...], file_axes: str | None, override: str | None) -> Layout:
     """Settle the axes: the caller's word, else the file's, else YX and TYX for two and three dimensions.
 
-    Raises LowdoseError when the caller's axes do not fit `shape`, when nothing tells the axes of
-    more than three dimensions, and when the stack holds no pixel.
+    Two axes of the file before Y and X that are neither T, Z nor C make a scan. Raises LowdoseError when the
+    caller's axes do not fit `shape` and when the stack holds no pixel, UnknownAxesError when nothing tells the
+    axes of more than three dimensions.
     """
     if len(shape) < 2:
         raise LowdoseError(f"{where}: shape {shape} is not an image; expected two dimensions or more.")
@@ -105,12 +124,15 @@ def choose_layout(where: str, shape: tuple[int, ...], file_axes: str | None, ove
             )
     elif file_axes is not None and set(file_axes) >= {"Y", "X"} and len(set(file_axes)) == len(file_axes):
         axes = file_axes
+        if len(axes) == 4 and axes.endswith("YX") and not set(axes) & set("TZCSVU"):
+            axes = SCAN_AXES + "YX"
     elif len(shape) in (2, 3):
         axes = "TYX"[-len(shape) :]
     else:
-        raise LowdoseError(
+        raise UnknownAxesError(
             f"{where}: the file does not say what its {len(shape)} dimensions {shape} are. Say so with "
-            f"--axes, one letter each (T time, Z depth, C channel, Y, X), for example --axes TCYX."
+            f"--axes, one letter each (T time, Z depth, C channel, V and U rows and columns of a scan, Y, X): "
+            f"TCYX is a movie with channels, VUYX a 4D-STEM scan, as is --scan {shape[0]}x{shape[1]}."
         )
     if math.prod(shape) == 0:
         raise LowdoseError(f"{where}: the stack is empty: its shape is {shape} (axes {axes}).")
@@ -134,7 +156,7 @@ def letters_from_names(names: Sequence[str]) -> str:
         known = ["" if letter in ("Y", "X") else letter for letter in known[:-2]] + ["Y", "X"]
     letters: list[str] = []
     for letter in known:
-        usable = letter in ("T", "Z", "C", "Y", "X") and letter not in letters
+        usable = letter in ("T", "Z", "C", "V", "U", "Y", "X") and letter not in letters
         letters.append(letter if usable else next(u for u in _UNNAMED if u not in letters))
     if len(letters) == 3 and letters[0] == _UNNAMED[0]:
         letters[0] = "T"

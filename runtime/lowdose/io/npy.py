@@ -15,7 +15,7 @@ from typing import Any, BinaryIO, cast
 import numpy as np
 
 from lowdose.errors import LowdoseError
-from lowdose.io.calibration import Calibration
+from lowdose.io.calibration import Calibration, as_channel_names
 from lowdose.io.layout import choose_layout
 from lowdose.io.raw import RawReader
 from lowdose.io.writer import Provenance, StackWriter
@@ -129,7 +129,7 @@ def _read_sidecar(path: Path, n_dimensions: int) -> tuple[str | None, Calibratio
     if calibration.pixel_size is not None:
         y, x = calibration.pixel_size
         calibration = replace(calibration, pixel_size=(float(y), float(x)))
-    return axes, calibration
+    return axes, replace(calibration, channel_names=as_channel_names(calibration.channel_names or ()))
 
 
 def _header(where: str, file: BinaryIO) -> tuple[np.dtype[Any], bool, tuple[int, ...]]:

@@ -22,6 +22,8 @@ class StackReader(ABC):
 
     axes, shape: the file's own, one letter per dimension. Every axis but C, S, Y and X counts frames,
     in C order; C and S (RGB samples) count channels.
+    channel_names: one per channel, from the file; "0", "1", ... where it names none.
+    scan_shape: (scan_y, scan_x) of a 4D-STEM scan, else None; pattern (y, x) is frame y * scan_x + x.
     dtype: what `read` returns, native byte order.
     pixel_size: (y, x) in pixel_unit, or None; z_spacing is in the same unit.
     frame_interval: time per frame in frame_interval_unit, or None.
@@ -44,7 +46,10 @@ class StackReader(ABC):
         self.axes = layout.axes
         self.shape = layout.shape
         self.n_frames = layout.n_frames
+        self.scan_shape = layout.scan_shape
         self.n_channels = layout.n_channels
+        names = calibration.channel_names or ()
+        self.channel_names = names if len(names) == self.n_channels else tuple(map(str, range(self.n_channels)))
         self.height = layout.size("Y")
         self.width = layout.size("X")
         self.dtype = frame_dtype(stored_dtype)

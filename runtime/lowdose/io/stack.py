@@ -8,32 +8,65 @@ from typing import Any
 import numpy as np
 
 from lowdose.errors import LowdoseError
-from lowdose.io import dm, hdf5, mrc, npy, other, tiff
+from lowdose.io import dm, hdf5, mib, mrc, npy, other, tiff
 from lowdose.io.calibration import Calibration, canonical_unit
-from lowdose.io.layout import CHANNEL_AXES
+from lowdose.io.folder import FolderReader, images_in
+from lowdose.io.layout import CHANNEL_AXES, SCAN_AXES, UnknownAxesError
 from lowdose.io.reader import StackReader
+from lowdose.io.scan import as_scan
 from lowdose.io.tiff_write import TiffWriter
 from lowdose.io.writer import Provenance, StackSpec, StackWriter
 
 _PACKED = (".gz", ".bz2")
 
 WRITABLE_SUFFIXES = (*tiff.SUFFIXES, *mrc.SUFFIXES, ".npy", *(s for s in hdf5.SUFFIXES if s != ".hspy"))
-READABLE_SUFFIXES = (*WRITABLE_SUFFIXES, ".npz", ".hspy", *dm.SUFFIXES)
+READABLE_SUFFIXES = (*WRITABLE_SUFFIXES, ".npz", ".hspy", *dm.SUFFIXES, *mib.SUFFIXES)
 """What the base install and [dm] read; any other suffix is left to the extra [formats]."""
 
 
-def open_stack(path: str | Path, *, axes: str | None = None, dataset: str | None = None) -> StackReader:
+def open_stack(
+    path: str | Path, *, axes: str | None = None, dataset: str | None = None, scan: tuple[int, int] | None = None
+) -> StackReader:
     """Open a stack for reading frame by frame.
 
-    path: the file, or FILE::DATASET. axes: overrules what the file says, one letter per dimension.
-    dataset: the HDF5 dataset, the array of a .npz, or the number of an image in a TIFF file.
-    Raises LowdoseError for files that are missing, truncated, not images, empty or complex.
+    path: the file, FILE::DATASET, or a folder whose images (those directly in it, one frame each, in the natural
+    order of their names) make the stack. axes: overrules what the file says, one letter per dimension (see
+    `layout`). dataset: the HDF5 dataset, the array of a .npz, or the number of an image in a TIFF file.
+    scan: (scan_y, scan_x) of a 4D-STEM scan whose patterns the file holds in C order.
+    Raises LowdoseError for files that are missing, truncated, not images, empty or complex, for a scan that has
+    not as many patterns as the file, and for folders whose images differ.
     """
     path, dataset = _split(path, dataset)
-    if path.is_dir():
-        raise LowdoseError(f"{path}: this is a folder; expected a file.")
     if not path.exists():
         raise LowdoseError(f"{path}: no such file.")
+    if path.is_dir():
+        files = images_in(path, READABLE_SUFFIXES)
+        if not files:
+            raise LowdoseError(
+                f"{path}: no image of a known format lies directly in this folder ({', '.join(READABLE_SUFFIXES)})."
+            )
+        return _shaped(FolderReader(path, files, lambda file: _open_file(file, axes, dataset)), scan)
+    try:
+        reader = _open_file(path, axes, dataset)
+    except UnknownAxesError:
+        if scan is None:
+            raise
+        reader = _open_file(path, SCAN_AXES + "YX", dataset)
+        if reader.scan_shape != scan:  # so the scan does not explain the dimensions
+            reader.close()
+            raise
+    return _shaped(reader, scan)
+
+
+def _shaped(reader: StackReader, scan: tuple[int, int] | None) -> StackReader:
+    try:
+        return reader if scan is None else as_scan(reader, scan)
+    except BaseException:
+        reader.close()
+        raise
+
+
+def _open_file(path: Path, axes: str | None, dataset: str | None) -> StackReader:
     try:
         if path.stat().st_size == 0:
             raise LowdoseError(f"{path}: the file is empty (0 bytes).")
@@ -50,6 +83,8 @@ def open_stack(path: str | Path, *, axes: str | None = None, dataset: str | None
             return mrc.open_mrc(path, axes)
         if kind in dm.SUFFIXES:
             return dm.open_dm(path, axes)
+        if kind in mib.SUFFIXES:
+            return mib.open_mib(path, axes)
         return other.open_other(path, axes, dataset)
     except OSError as error:
         raise LowdoseError(f"{path}: cannot be read ({error.strerror or error}).") from error
@@ -67,6 +102,7 @@ def create_stack(
     z_spacing: float | None = None,
     frame_interval: float | None = None,
     frame_interval_unit: str | None = None,
+    channel_names: tuple[str, ...] | None = None,
     dialect: str | None = None,
     overwrite: bool = False,
 ) -> StackWriter:
@@ -80,7 +116,12 @@ def create_stack(
     """
     path = Path(path)
     known = Calibration(
-        pixel_size, canonical_unit(pixel_unit), z_spacing, frame_interval, canonical_unit(frame_interval_unit)
+        pixel_size,
+        canonical_unit(pixel_unit),
+        z_spacing,
+        frame_interval,
+        canonical_unit(frame_interval_unit),
+        channel_names,
     )
     spec = StackSpec(axes, tuple(shape), np.dtype(dtype).newbyteorder("="), known, dialect, provenance)
     suffix = path.suffix.lower()
@@ -147,17 +188,20 @@ def create_like(
         z_spacing=reader.z_spacing,
         frame_interval=reader.frame_interval,
         frame_interval_unit=reader.frame_interval_unit,
+        channel_names=reader.calibration.channel_names if "C" in axes else None,
         dialect=reader.dialect,
         overwrite=overwrite,
     )
 
 
 def read_provenance(path: str | Path) -> Provenance | None:
-    """What lowdose recorded in a file that it wrote, or None; MRC keeps only a short form.
+    """What lowdose recorded in a file that it wrote, or None, as for a folder; MRC keeps only a short form.
 
     Raises LowdoseError when the file is missing or damaged.
     """
     path, _ = _split(path, None)
+    if path.is_dir():
+        return None
     if not path.is_file():
         raise LowdoseError(f"{path}: no such file.")
     kind = _suffix(path)

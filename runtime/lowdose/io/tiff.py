@@ -154,9 +154,9 @@ def _stored_axes(series: tifffile.TiffPageSeries) -> tuple[tuple[int, ...], str 
     unknown = [axis for axis in axes if axis in "IQ"]
     if len(unknown) == 1 and "T" not in axes:
         axes = axes.replace(unknown[0], "T")
-    if unknown and series.kind in ("generic", "uniform", "shaped") and len(unknown) > 1:
-        return shape, None
-    return shape, axes
+    # The description of a "shaped" file may name I and Q itself, and then tells them apart.
+    named = series.kind not in ("generic", "uniform", "shaped") or (series.kind == "shaped" and axes.count("Q") < 2)
+    return shape, axes if len(unknown) < 2 or named else None
 
 
 def _check_imagej_complete(path: Path, tif: tifffile.TiffFile) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 from xml.etree import ElementTree
 
 import tifffile
 
-from lowdose.io.calibration import Calibration, canonical_unit, from_axes
+from lowdose.io.calibration import Calibration, as_channel_names, canonical_unit, from_axes
 from lowdose.io.layout import Layout
 
 _CM_PER_INCH = 2.54
@@ -25,7 +26,7 @@ def tiff_calibration(
     if series.kind == "imagej":
         return _from_imagej(series.keyframe, tif.imagej_metadata or {}, layout)
     noted = (tif.shaped_metadata or ({},))[0] if series.kind == "shaped" else {}
-    if "pixel_size" in noted or "frame_interval" in noted:
+    if {"pixel_size", "frame_interval", "channel_names"} & noted.keys():
         return _from_note(noted)
     return _from_resolution(series.keyframe)
 
@@ -42,27 +43,39 @@ def _from_ome(xml: str, number: int) -> Calibration:
     units = [
         pixels.get(f"PhysicalSize{axis}Unit", "µm") if size else None for axis, size in zip("ZYX", lengths, strict=True)
     ]
-    return from_axes(
+    known = from_axes(
         "TZYX",
         [pixels.get("TimeIncrement"), *lengths],
         [pixels.get("TimeIncrementUnit", "s"), *units],
     )
+    channels = [e.get("Name") for e in found[number] if e.tag.rpartition("}")[2] == "Channel"]
+    return replace(known, channel_names=as_channel_names(channels))
 
 
 def _from_imagej(page: tifffile.TiffPage, metadata: dict[str, Any], layout: Layout) -> Calibration:
+    names = _imagej_channels(metadata, layout.n_channels)
     unit = metadata.get("unit")
     if unit is None and _resolution_unit(page) in (_RESOLUTION_IN_INCHES, _RESOLUTION_IN_CM):
-        return _from_resolution(page)
+        return replace(_from_resolution(page), channel_names=names)
     unit_y = metadata.get("yunit", unit)
     sizes = [_inverse(page, tag) for tag in ("YResolution", "XResolution")]
     interval, interval_unit = metadata.get("finterval"), metadata.get("tunit", "s")
     if interval is None and metadata.get("fps"):
         interval, interval_unit = 1.0 / float(metadata["fps"]), "s"
-    return from_axes(
+    known = from_axes(
         "TZYX",
         [interval, metadata.get("spacing") if "Z" in layout.axes else None, *sizes],
         [interval_unit, metadata.get("zunit", unit), unit_y, unit],
     )
+    return replace(known, channel_names=names)
+
+
+def _imagej_channels(metadata: dict[str, Any], n_channels: int) -> tuple[str, ...] | None:
+    """Labels of slices name the channels when they are the same in every frame."""
+    labels = list(metadata.get("Labels") or ())
+    names = labels[:n_channels]
+    repeated = len(labels) % n_channels == 0 and labels == names * (len(labels) // n_channels)
+    return as_channel_names(names) if repeated else None
 
 
 def _from_note(noted: dict[str, Any]) -> Calibration:
@@ -73,6 +86,7 @@ def _from_note(noted: dict[str, Any]) -> Calibration:
         noted.get("z_spacing"),
         noted.get("frame_interval"),
         canonical_unit(noted.get("frame_interval_unit")),
+        as_channel_names(noted.get("channel_names") or ()),
     )
 
 

@@ -89,6 +89,8 @@ def _imagej_metadata(spec: StackSpec) -> dict[str, Any]:
         "unit": unit and _imagej_unit(unit),
         "spacing": known.z_spacing,
         "finterval": interval_s,
+        # ImageJ has labels for single images only.
+        "Labels": known.channel_names and list(known.channel_names) * spec.layout.n_frames,
     }
     return {key: value for key, value in noted.items() if value is not None}
 
@@ -110,6 +112,8 @@ def _ome_metadata(spec: StackSpec) -> dict[str, Any]:
         for axis, size in sizes.items():
             noted[f"PhysicalSize{axis}"] = size
             noted[f"PhysicalSize{axis}Unit"] = _ome_unit(known.pixel_unit)
+    if known.channel_names is not None:
+        noted["Channel"] = {"Name": list(known.channel_names)}
     if known.frame_interval is not None:
         noted["TimeIncrement"] = known.frame_interval
         noted["TimeIncrementUnit"] = known.frame_interval_unit or "s"
@@ -130,6 +134,7 @@ def _plain_metadata(spec: StackSpec) -> dict[str, Any]:
         "z_spacing": known.z_spacing,
         "frame_interval": known.frame_interval,
         "frame_interval_unit": known.frame_interval_unit,
+        "channel_names": known.channel_names and list(known.channel_names),
     }
     return {key: value for key, value in noted.items() if value is not None}
 

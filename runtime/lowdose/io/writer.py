@@ -56,6 +56,9 @@ class StackSpec:
             )
         if min(self.shape) < 1:
             raise LowdoseError(f"{where}: the stack is empty: its shape is {self.shape}.")
+        names = self.calibration.channel_names
+        if names is not None and len(names) != self.layout.n_channels:
+            raise LowdoseError(f"{where}: {len(names)} channel names {names} for {self.layout.n_channels} channels.")
         if self.dtype.kind not in "uif":
             raise LowdoseError(f"{where}: cannot write pixels of type {self.dtype}; expected real numbers.")
 

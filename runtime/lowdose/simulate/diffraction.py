@@ -97,7 +97,7 @@ def draw(rng: np.random.Generator, side_px: int, settings: Mapping[str, Any]) ->
     edge = rng.uniform(0.5, 1.1) if molecular else rng.uniform(0.9, 1.9)
     wavelength = wavelength_angstrom(energy_kev * 1e3)
     # The radius of a disk in units of the distance to the next one: nanobeams keep them apart.
-    radius = np.exp(rng.uniform(np.log(0.12), np.log(0.65)))
+    radius = rng.uniform(0.12, 0.65)
     return {
         "molecular": molecular,
         "energy_kev": energy_kev,

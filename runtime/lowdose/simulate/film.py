@@ -75,8 +75,8 @@ def draw_lattice(rng: np.random.Generator, molecular: bool, g_max: float) -> tup
     hkl = np.stack(np.meshgrid(*(np.arange(-k, k + 1) for k in n), indexing="ij"), axis=-1).reshape(-1, 3)
     vectors = hkl @ np.linalg.inv(cell).T
     # Half of the reflections gets random numbers, the Friedel mates in the other half the same.
-    phases = np.abs(rng.standard_normal((2, (len(hkl) + 1) // 2)))
-    random = shared + (1 - shared) * (phases[0] ** 2 + phases[1] ** 2) / 2
+    real, imaginary = rng.standard_normal((2, (len(hkl) + 1) // 2))
+    random = shared + (1 - shared) * (real**2 + imaginary**2) / 2
     random = np.concatenate([random, random[: len(hkl) // 2][::-1]])
     g = np.linalg.norm(vectors, axis=1)
     strength = random * np.exp(-falloff * g**2) / (1 + (g / 0.4) ** 2) ** 2

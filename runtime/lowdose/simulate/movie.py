@@ -31,7 +31,7 @@ DETECTORS: dict[str, Callable[..., Recorded]] = {
 }
 # What fits a specimen better than the detector's own default. Few of the electrons of a focused probe reach a
 # detector: mean 0.25 (ADF) and 17 (BF) per pixel. A diffraction scan has its electrons per pattern.
-DOSE_PER_PIXEL = {"stem": 50.0, "particles": 20.0, "diffraction": 2000.0}
+DOSE_PER_PIXEL = {"stem": 50.0, "particles": 100.0, "diffraction": 2000.0}
 
 
 @dataclass(frozen=True)

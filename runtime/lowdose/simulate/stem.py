@@ -17,6 +17,7 @@ from lowdose.simulate.wave import structure_factor
 PROBE_PIXEL_ANGSTROM = 0.25
 GUARD_ANGSTROM = 6.0
 MOST_LAYERS = 10
+CHANNELS = ("ADF", "BF")
 MOST_ADATOMS_PER_NM2 = 10.0
 
 
