@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from lowdose.auto import mirrored
+from lowdose.sample import neighbour
 from lowdose.errors import LowdoseError
 from lowdose.metrics import umse, upsnr
 from lowdose_train.data import Array, check_frames, offset_and_noise, spread
@@ -78,7 +78,7 @@ def movie_stack(
     check_frames(name, frames, "n_frames, height, width")
     check_size(name, frames, smallest_px, settings)
     offset, noise_std = offset_and_noise(name, frames)
-    taps = np.array([[mirrored(t + step, len(frames)) for step in offsets] for t in range(len(frames))])
+    taps = np.array([[neighbour(t, step, len(frames)) for step in offsets] for t in range(len(frames))])
     held_out = spread(targets, settings.held_out) if len(targets) > 1 else []
     kept = tuple(t for t in targets if t not in held_out)
     return TrainingStack(name, frames, offset, noise_std, taps, kept, tuple(held_out))
