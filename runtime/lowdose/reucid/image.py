@@ -1,0 +1,160 @@
+"""One image from noisy to denoised: patch size, stacks, eigenpatches, verdicts, canvas and terrain."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from lowdose.errors import LowdoseError
+from lowdose.reucid.classifier import Classifier, load_classifier
+from lowdose.reucid.covariance import second_moments
+from lowdose.reucid.eigenpatches import from_moments, from_patches
+from lowdose.reucid.psf import SMALLEST_PATCH_PX, patch_size
+from lowdose.reucid.reconstruction import add_truncated, gather, truncate_all
+from lowdose.reucid.stacks import deal, patch_matrix_bytes, stacks_needed
+from lowdose.reucid.terrain import patch_terrain
+
+Floats = NDArray[np.float64]
+Image = NDArray[np.float32]
+
+SMALLEST_IMAGE_PX = 16
+# Moments of patches larger than this take gigabytes.
+LARGEST_PATCH_PX = 63
+MOST_STACKS = 1000
+DEFAULT_MEMORY_BYTES = 2**30
+
+
+def denoise(
+    image: ArrayLike,
+    *,
+    patch_px: int | None = None,
+    n_stacks: int | None = 1,
+    memory_bytes: float = DEFAULT_MEMORY_BYTES,
+    seed: int = 0,
+    threads: int = 1,
+    model: str | Path = "reucid",
+) -> Image:
+    """Denoise one image (height, width) of any real dtype; float32 in the units of the input.
+
+    All arguments and errors are those of `interim_images`, of which this is the last. One stack, the default, is
+    the quickest and the best: the eigenpatches come from all patches.
+    """
+    *_, last = interim_images(
+        image,
+        patch_px=patch_px,
+        n_stacks=n_stacks,
+        memory_bytes=memory_bytes,
+        seed=seed,
+        threads=threads,
+        model=model,
+    )
+    return last
+
+
+def interim_images(
+    image: ArrayLike,
+    *,
+    patch_px: int | None = None,
+    n_stacks: int | None = None,
+    memory_bytes: float = DEFAULT_MEMORY_BYTES,
+    seed: int = 0,
+    threads: int = 1,
+    model: str | Path = "reucid",
+) -> Iterator[Image]:
+    """Denoise one image (height, width) stack by stack, and give the image (float32) as it is after each stack.
+
+    REUCID (Mitchell, Sanvito, Jones, Scientific Reports 2025): patches are reduced to the eigenpatches that the
+    classifier `model` (a bundled name or a file) finds useful, and averaged where they overlap. The mean of the
+    image is set aside first, so an offset or a gain of the input is one of the output.
+
+    patch_px: odd, at least 5; None takes it from the width of the point spread function. n_stacks: the patches are
+    dealt at random (by `seed`) into so many stacks, each with eigenpatches of its own; None takes as many as keep the
+    patch matrix of one stack within `memory_bytes`. One stack needs no patch matrix at all. threads: for one
+    stack; the result does not depend on it. Pixels that no patch has covered yet hold the mean of the image.
+    A constant image comes back as it is.
+
+    Raises LowdoseError for arrays that are not one real finite image of at least 16 x 16 pixels, for a patch that
+    does not fit, for stacks that do not fit into the memory, and for a model that is no REUCID classifier.
+    """
+    signal = checked_image(image)
+    height, width = signal.shape
+    if patch_px is None:
+        patch_px = patch_size(signal)
+    check_settings(signal, patch_px, n_stacks, memory_bytes, threads)
+    if n_stacks is None:
+        n_stacks = stacks_needed(height, width, patch_px, memory_bytes)
+    classifier = load_classifier(model)
+    if np.ptp(signal) == 0:
+        return iter([signal.astype(np.float32)])
+    if n_stacks == 1:
+        return iter([from_all_patches(signal, patch_px, classifier, threads)])
+    return from_stacks(signal, patch_px, n_stacks, seed, classifier)
+
+
+def from_all_patches(signal: Floats, patch_px: int, classifier: Classifier, threads: int) -> Image:
+    """Every patch at once, without a patch matrix."""
+    mean = signal.mean()
+    fluctuation = signal - mean
+    candidates = from_moments(second_moments(fluctuation, patch_px, threads), patch_px)
+    canvas = truncate_all(fluctuation, candidates.kept(classifier.useful(candidates)), threads)
+    every = np.ones((signal.shape[0] - patch_px + 1, signal.shape[1] - patch_px + 1), np.bool_)
+    return np.asarray(mean + canvas / patch_terrain(every, patch_px), np.float32)
+
+
+def from_stacks(signal: Floats, patch_px: int, n_stacks: int, seed: int, classifier: Classifier) -> Iterator[Image]:
+    """Stack after stack, each by its patch matrix, as published."""
+    mean = signal.mean()
+    fluctuation = signal - mean
+    stack_number = deal(signal.shape[0], signal.shape[1], patch_px, n_stacks, seed)
+    canvas = np.zeros_like(signal)
+    for stack in range(n_stacks):
+        patches, origins = gather(fluctuation, stack_number == stack, patch_px)
+        candidates = from_patches(patches, patch_px, seed)
+        add_truncated(canvas, patches, origins, candidates.kept(classifier.useful(candidates)))
+        terrain = patch_terrain(stack_number <= stack, patch_px)
+        yield np.asarray(mean + canvas / np.maximum(terrain, 1), np.float32)
+
+
+def checked_image(image: ArrayLike) -> Floats:
+    """The image as float64. Raises LowdoseError for what is not one real finite image of a sensible size."""
+    pixels = np.asarray(image)
+    if pixels.ndim != 2 or min(pixels.shape) < SMALLEST_IMAGE_PX:
+        raise LowdoseError(
+            f"REUCID denoises one image (height, width) of at least {SMALLEST_IMAGE_PX} x {SMALLEST_IMAGE_PX} pixels; "
+            f"given an array of shape {pixels.shape}"
+        )
+    if np.iscomplexobj(pixels):
+        raise LowdoseError("complex pixels cannot be denoised: give the modulus or the phase")
+    try:
+        signal = pixels.astype(np.float64)
+    except (TypeError, ValueError) as error:
+        raise LowdoseError(f"pixels of type {pixels.dtype} cannot be denoised: give numbers") from error
+    if not np.isfinite(signal).all():
+        raise LowdoseError("the image has pixels that are NaN or infinite: replace them first")
+    return signal
+
+
+def check_settings(signal: Floats, patch_px: int, n_stacks: int | None, memory_bytes: float, threads: int) -> None:
+    height, width = signal.shape
+    largest = min(LARGEST_PATCH_PX, (min(height, width) + 1) // 2)
+    if patch_px % 2 == 0 or not SMALLEST_PATCH_PX <= patch_px <= largest:
+        raise LowdoseError(
+            f"the patch side is {patch_px} px; expected an odd number from {SMALLEST_PATCH_PX} to {largest} for an "
+            f"image of {height} x {width} pixels"
+        )
+    if n_stacks is not None and not 1 <= n_stacks <= MOST_STACKS:
+        raise LowdoseError(f"the number of stacks is {n_stacks}; expected 1 to {MOST_STACKS}")
+    if threads < 1:
+        raise LowdoseError(f"the number of threads is {threads}; expected at least 1")
+    if not memory_bytes > 0:
+        raise LowdoseError(f"the memory for a stack is {memory_bytes} bytes; it must be positive")
+    least = stacks_needed(height, width, patch_px, memory_bytes)
+    if n_stacks is not None and 1 < n_stacks < least:
+        total = patch_matrix_bytes(height, width, patch_px)
+        raise LowdoseError(
+            f"a patch matrix of {total / n_stacks:.3g} bytes for each of {n_stacks} stacks exceeds the memory of "
+            f"{memory_bytes:.3g} bytes; give at least {least} stacks, or 1, which needs no patch matrix"
+        )
