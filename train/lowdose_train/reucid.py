@@ -179,8 +179,8 @@ def examples_from(first_seed: int, n_images: int) -> Iterator[Example]:
 @click.command()
 @click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="Checkpoint to write (*.pt).")
 @click.option("--images", default=800, show_default=True, help="Simulated images to learn from.")
-@click.option("--held-out", default=200, show_default=True, help="Simulated images to judge by.")
-@click.option("--epochs", default=60, show_default=True, help="How often each image is seen.")
+@click.option("--held-out", default=150, show_default=True, help="Simulated images to judge by.")
+@click.option("--epochs", default=40, show_default=True, help="How often each image is seen.")
 @click.option("--seed", default=0, show_default=True, help="Seed of the weights and of the order of images.")
 @click.option("--threads", default=1, show_default=True, help="CPU threads of PyTorch.")
 def main(out: Path, images: int, held_out: int, epochs: int, seed: int, threads: int) -> None:
