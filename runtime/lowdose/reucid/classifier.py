@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from functools import lru_cache
 from pathlib import Path
@@ -46,7 +47,7 @@ def resampling(patch_px: int) -> NDArray[np.float64]:
 
 
 class Classifier:
-    """An opened model file of the kind `classifier`. Attribute: metadata (dict)."""
+    """An opened model file of the kind `classifier`. Attributes: path, sha256, metadata (dict), runtime."""
 
     def __init__(self, path: Path) -> None:
         try:
@@ -55,6 +56,9 @@ class Classifier:
             raise LowdoseError(
                 "REUCID's classifier needs ONNX Runtime for Python: pip install 'lowdose[cpu]' (or [gpu], [directml])"
             ) from error
+        self.path = path
+        self.sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+        self.runtime = f"onnxruntime {onnxruntime.__version__}"
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         options.intra_op_num_threads = 1  # a few thousand weights: threads would only wait for each other
