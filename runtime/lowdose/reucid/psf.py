@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from lowdose.reucid.fourier import fast_length
+
 Floats = NDArray[np.float64]
 
 SMALLEST_PATCH_PX = 5
@@ -60,8 +62,8 @@ def radial_autocorrelation(image: Floats, reach: int) -> tuple[Floats, Floats]:
     replaced by radius 1, and the standard deviation falls with the number of lags in a ring.
     """
     fluctuation = image - image.mean()
-    power = np.abs(np.fft.rfft2(fluctuation)) ** 2
-    lags = np.fft.irfft2(power, image.shape)
+    shape = fast_length(image.shape[0]), fast_length(image.shape[1])  # a few zeros at the edge do not matter
+    lags = np.fft.irfft2(np.abs(np.fft.rfft2(fluctuation, shape)) ** 2, shape)
     near = np.roll(lags, (reach, reach), axis=(0, 1))[: 2 * reach + 1, : 2 * reach + 1]
     steps = np.arange(-reach, reach + 1)
     ring = np.rint(np.hypot(steps[:, None], steps)).astype(int).ravel()

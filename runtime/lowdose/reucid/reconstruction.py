@@ -11,6 +11,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
+from lowdose.reucid.fourier import fast_length
 from lowdose.reucid.terrain import add_patches
 from lowdose.reucid.threads import for_each
 
@@ -97,15 +98,3 @@ def corner(image: Floats, stack: Floats) -> Floats:
     patches, origins = gather(block, np.ones((edge, edge), bool), patch_px)
     add_truncated(canvas, patches, origins, stack.reshape(len(stack), patch_px**2).T)
     return canvas[:edge, :edge]
-
-
-def fast_length(n: int) -> int:
-    """The smallest number >= n without prime factors above 5: its Fourier transform is quick."""
-    while True:
-        rest = n
-        for prime in (2, 3, 5):
-            while rest % prime == 0:
-                rest //= prime
-        if rest == 1:
-            return n
-        n += 1
