@@ -23,7 +23,6 @@ Image = NDArray[np.float32]
 SMALLEST_IMAGE_PX = 16
 # Moments of patches larger than this take gigabytes.
 LARGEST_PATCH_PX = 63
-MOST_STACKS = 1000
 DEFAULT_MEMORY_BYTES = 2**30
 
 
@@ -145,16 +144,23 @@ def check_settings(signal: Floats, patch_px: int, n_stacks: int | None, memory_b
             f"the patch side is {patch_px} px; expected an odd number from {SMALLEST_PATCH_PX} to {largest} for an "
             f"image of {height} x {width} pixels"
         )
-    if n_stacks is not None and not 1 <= n_stacks <= MOST_STACKS:
-        raise LowdoseError(f"the number of stacks is {n_stacks}; expected 1 to {MOST_STACKS}")
     if threads < 1:
         raise LowdoseError(f"the number of threads is {threads}; expected at least 1")
-    if not memory_bytes > 0:
-        raise LowdoseError(f"the memory for a stack is {memory_bytes} bytes; it must be positive")
-    least = stacks_needed(height, width, patch_px, memory_bytes)
-    if n_stacks is not None and 1 < n_stacks < least:
-        total = patch_matrix_bytes(height, width, patch_px)
+    # With fewer patches than pixels in one, noise is all that eigenpatches can show.
+    most = max(1, (height - patch_px + 1) * (width - patch_px + 1) // patch_px**2)
+    if n_stacks is not None and not 1 <= n_stacks <= most:
         raise LowdoseError(
-            f"a patch matrix of {total / n_stacks:.3g} bytes for each of {n_stacks} stacks exceeds the memory of "
-            f"{memory_bytes:.3g} bytes; give at least {least} stacks, or 1, which needs no patch matrix"
+            f"the number of stacks is {n_stacks}; expected 1 to {most} for an image of {height} x {width} pixels and "
+            f"patches of {patch_px}"
+        )
+    whole = patch_matrix_bytes(height, width, patch_px)
+    if not memory_bytes * most >= whole:
+        raise LowdoseError(
+            f"{memory_bytes:g} bytes do not hold the smallest useful stack of patches; give at least {whole / most:.3g}"
+        )
+    needed = stacks_needed(height, width, patch_px, memory_bytes)
+    if n_stacks is not None and 1 < n_stacks < needed:
+        raise LowdoseError(
+            f"the patch matrices of {n_stacks} stacks take {whole / n_stacks:.3g} bytes each, more than the memory of "
+            f"{memory_bytes:.3g}; give at least {needed} stacks, or 1, which needs no patch matrix"
         )
