@@ -312,7 +312,7 @@ def test_what_is_no_image_is_refused(image, message):
         {"patch_px": 23},
         {"n_stacks": 0},
         {"n_stacks": 29, "patch_px": 7},
-        {"memory_bytes": 20000, "patch_px": 7},
+        {"memory_bytes": 19000, "patch_px": 7},
         {"memory_bytes": np.nan},
         {"threads": 0},
         {"memory_bytes": 0},
