@@ -16,6 +16,8 @@ from lowdose.model import bundled_models
 from lowdose.reucid.eigenpatches import Eigenpatches
 
 SIDE_PX = 25
+# Of the logarithm; stronger eigenpatches are far above any noise, and were not seen in training.
+LARGEST_RATIO = 8.0
 
 Inputs = dict[str, NDArray[np.float32]]
 
@@ -31,11 +33,12 @@ def classifier_inputs(candidates: Eigenpatches) -> Inputs:
     weights = resampling(patch_px)
     pictures = weights @ candidates.patches @ weights.T * patch_px
     signs = np.where(pictures.sum(axis=(1, 2)) < 0, -1.0, 1.0)
-    rest = max(candidates.rest, np.finfo(np.float64).tiny)
-    ratios = np.log(np.maximum(candidates.values / rest, np.finfo(np.float64).tiny))
+    # An image without noise has no rest but rounding, and eigenvalues that are that too, some of them below zero.
+    rounding = np.finfo(np.float64).eps * candidates.patches[0].size * candidates.values[0]
+    ratios = np.log(np.maximum(candidates.values, rounding) / max(candidates.rest, rounding))
     return {
         "eigenpatch": (pictures * signs[:, None, None])[:, None].astype(np.float32),
-        "eigenvalue": ratios[:, None].astype(np.float32),
+        "eigenvalue": np.minimum(ratios, LARGEST_RATIO)[:, None].astype(np.float32),
     }
 
 

@@ -80,41 +80,42 @@ def interim_images(
     """
     signal = checked_image(image)
     height, width = signal.shape
+    mean, scale = signal.mean(), np.ptp(signal)
+    fluctuation = (signal - mean) / scale if scale > 0 else np.zeros_like(signal)
     if patch_px is None:
-        patch_px = patch_size(signal)
+        patch_px = patch_size(fluctuation)
     check_settings(signal, patch_px, n_stacks, memory_bytes, threads)
     if n_stacks is None:
         n_stacks = stacks_needed(height, width, patch_px, memory_bytes)
     classifier = load_classifier(model)
-    if np.ptp(signal) == 0:
+    if scale == 0:
         return iter([signal.astype(np.float32)])
-    if n_stacks == 1:
-        return iter([from_all_patches(signal, patch_px, classifier, threads)])
-    return from_stacks(signal, patch_px, n_stacks, seed, classifier)
+    images = (
+        all_patches(fluctuation, patch_px, classifier, threads)
+        if n_stacks == 1
+        else stack_by_stack(fluctuation, patch_px, n_stacks, seed, classifier)
+    )
+    return (np.asarray(mean + scale * image, np.float32) for image in images)
 
 
-def from_all_patches(signal: Floats, patch_px: int, classifier: Classifier, threads: int) -> Image:
-    """Every patch at once, without a patch matrix."""
-    mean = signal.mean()
-    fluctuation = signal - mean
-    candidates = from_moments(second_moments(fluctuation, patch_px, threads), patch_px)
-    canvas = truncate_all(fluctuation, candidates.kept(classifier.useful(candidates)), threads)
-    every = np.ones((signal.shape[0] - patch_px + 1, signal.shape[1] - patch_px + 1), np.bool_)
-    return np.asarray(mean + canvas / patch_terrain(every, patch_px), np.float32)
+def all_patches(image: Floats, patch_px: int, classifier: Classifier, threads: int) -> Iterator[Floats]:
+    """One result, from every patch at once and without a patch matrix."""
+    candidates = from_moments(second_moments(image, patch_px, threads), patch_px)
+    canvas = truncate_all(image, candidates.kept(classifier.useful(candidates)), threads)
+    every = np.ones((image.shape[0] - patch_px + 1, image.shape[1] - patch_px + 1), np.bool_)
+    yield canvas / patch_terrain(every, patch_px)
 
 
-def from_stacks(signal: Floats, patch_px: int, n_stacks: int, seed: int, classifier: Classifier) -> Iterator[Image]:
-    """Stack after stack, each by its patch matrix, as published."""
-    mean = signal.mean()
-    fluctuation = signal - mean
-    stack_number = deal(signal.shape[0], signal.shape[1], patch_px, n_stacks, seed)
-    canvas = np.zeros_like(signal)
+def stack_by_stack(image: Floats, patch_px: int, n_stacks: int, seed: int, classifier: Classifier) -> Iterator[Floats]:
+    """A result after each stack; each has its patch matrix and its own eigenpatches, as published."""
+    stack_number = deal(image.shape[0], image.shape[1], patch_px, n_stacks, seed)
+    canvas = np.zeros_like(image)
     for stack in range(n_stacks):
-        patches, origins = gather(fluctuation, stack_number == stack, patch_px)
+        patches, origins = gather(image, stack_number == stack, patch_px)
         candidates = from_patches(patches, patch_px, seed)
         add_truncated(canvas, patches, origins, candidates.kept(classifier.useful(candidates)))
         terrain = patch_terrain(stack_number <= stack, patch_px)
-        yield np.asarray(mean + canvas / np.maximum(terrain, 1), np.float32)
+        yield canvas / np.maximum(terrain, 1)
 
 
 def checked_image(image: ArrayLike) -> Floats:
@@ -131,8 +132,8 @@ def checked_image(image: ArrayLike) -> Floats:
         signal = pixels.astype(np.float64)
     except (TypeError, ValueError) as error:
         raise LowdoseError(f"pixels of type {pixels.dtype} cannot be denoised: give numbers") from error
-    if not np.isfinite(signal).all():
-        raise LowdoseError("the image has pixels that are NaN or infinite: replace them first")
+    if not (np.abs(signal) < np.finfo(np.float32).max).all():
+        raise LowdoseError("the image has pixels that are NaN, infinite or beyond float32: replace them first")
     return signal
 
 
