@@ -152,7 +152,7 @@ def test_the_classifier_sees_the_shape_of_eigenpatches_and_their_strength_over_t
     inputs = classifier_inputs(candidates)
     assert inputs["eigenpatch"].shape == (60, 1, 25, 25)
     assert (inputs["eigenpatch"].sum(axis=(1, 2, 3)) >= -1e-3).all()
-    wanted = np.minimum(np.log(candidates.values / candidates.rest), 8)
+    wanted = np.minimum(np.log(candidates.values / candidates.rest), 10)
     assert inputs["eigenvalue"][:, 0] == pytest.approx(wanted, rel=1e-5)
     turned_round = Eigenpatches(-candidates.patches, candidates.values, candidates.rest)
     assert np.array_equal(classifier_inputs(turned_round)["eigenpatch"], inputs["eigenpatch"])

@@ -17,7 +17,7 @@ from lowdose.reucid.eigenpatches import Eigenpatches
 
 SIDE_PX = 25
 # Of the logarithm; stronger eigenpatches are far above any noise, and were not seen in training.
-LARGEST_RATIO = 8.0
+LARGEST_RATIO = 10.0
 
 Inputs = dict[str, NDArray[np.float32]]
 
