@@ -12,9 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from lowdose.sample import neighbour
 from lowdose.errors import LowdoseError
 from lowdose.metrics import umse, upsnr
+from lowdose.sample import neighbour
 from lowdose_train.data import Array, check_frames, offset_and_noise, spread
 from lowdose_train.settings import Settings
 
