@@ -92,7 +92,7 @@ def clean_particle_movies() -> dict[str, NDArray[Any]]:
 MODELS = {
     "n2v-lite": (Settings(method="n2v", epochs=4), single_channel_movies),
     "n2v-lite-dual": (Settings(method="n2v", epochs=5), stem_movies),
-    "synthesis3d-lite": (Settings(method="synthesis3d", epochs=90, lowest_dose=0.1), clean_particle_movies),
+    "synthesis3d-lite": (Settings(method="synthesis3d", epochs=80, lowest_dose=0.1), clean_particle_movies),
 }
 
 

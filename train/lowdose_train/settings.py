@@ -32,7 +32,7 @@ DEFAULTS: dict[Method, Defaults] = {
     "wcvd": Defaults(epochs=60, learning_rate=3e-3, batch_size=4, crop_px=128),
     "wcid": Defaults(epochs=60, learning_rate=3e-3, batch_size=4, crop_px=128),
     "n2v": Defaults(epochs=20, learning_rate=1e-3, batch_size=4, crop_px=128, widths=("lite", "full")),
-    "synthesis3d": Defaults(epochs=30, learning_rate=2e-3, batch_size=2, crop_px=64, widths=("lite", "full")),
+    "synthesis3d": Defaults(epochs=30, learning_rate=1e-3, batch_size=2, crop_px=64, widths=("lite", "full")),
 }
 METHODS: tuple[Method, ...] = tuple(DEFAULTS)
 OF_METHOD: Any = None
