@@ -25,8 +25,8 @@ FAR_PX = 12
 def peak_over_surroundings(frames: Frames, pitch_px: int) -> float:
     """Largest mean power of frames (n, side, side) at a multiple of 1 / pitch_px on both axes, against its neighbours.
 
-    These are six frequencies in its row or its column; the larger of their medians counts, because a step at the edge of
-    a frame shows as a line along an axis. One: no peak.
+    These are six frequencies in its row and six in its column; the larger of their medians counts, because a step at
+    the edge of a frame shows as a line along an axis. One: no peak.
     """
     contrast = frames - frames.mean(axis=(1, 2), keepdims=True)
     power = (np.abs(np.fft.fft2(contrast)) ** 2).mean(axis=0)
