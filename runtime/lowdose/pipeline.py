@@ -95,7 +95,7 @@ def denoise_file(
         prepared = method.prepare(frames, job)
         dtype = chosen_dtype(job.dtype, frames)
         drift = find_drift(frames, progress) if job.drift else None
-        stream = prepared.stream(dtype if drift is None else np.float32)
+        stream = prepared.stream(frames, dtype if drift is None else np.float32)
         report = {
             "input": str(source),
             "output": str(out),

@@ -19,6 +19,8 @@ from lowdose.wiener import BlindFilter, fit_movie, fit_scan
 FITTED_PIXELS = 8e6
 MIN_FITTED_FRAMES = 16
 N_RUNS = 3
+FITTED_SCAN_SIDE = 32
+N_MEAN_PATTERNS = 1024
 
 
 class Wiener:
@@ -32,17 +34,16 @@ class Wiener:
         if options.settings.cutoff is not None or options.settings.weight_set is not None:
             raise LowdoseError("wiener takes no low-pass and no weight set: leave out --lowpass")
         if frames.scan is not None:
-            whole = np.stack([np.asarray(frame, np.float32) for frame in frames])
-            fitted = fit_scan(whole.reshape(*frames.scan, *whole.shape[1:]))
+            fitted = fit_scan(*sample_scan(frames, frames.scan))
         else:
             fitted = fit_movie(sample_runs(frames))
-        return PreparedWiener(frames, fitted)
+        return PreparedWiener(fitted, "frames" if frames.scan is None else "patterns")
 
 
 @dataclass(frozen=True)
 class PreparedWiener:
-    frames: FrameSource
     fitted: BlindFilter
+    unit: str
 
     @property
     def report(self) -> dict[str, Any]:
@@ -51,11 +52,11 @@ class PreparedWiener:
     @property
     def summary(self) -> str:
         n, diameter, _ = self.fitted.report["window"]
-        unit = "patterns" if self.frames.scan else "frames"
-        return f"window of {n} {unit} and {diameter} px, fitted to {self.fitted.report['fitted_frames']} {unit}"
+        return (
+            f"window of {n} {self.unit} and {diameter} px, fitted to {self.fitted.report['fitted_frames']} {self.unit}"
+        )
 
-    def stream(self, out_dtype: DTypeLike) -> FrameStream:
-        frames = self.frames
+    def stream(self, frames: FrameSource, out_dtype: DTypeLike) -> FrameStream:
         return self.fitted.stream(frames.height, frames.width, frames.dtype, out_dtype=out_dtype, scan=frames.scan)
 
 
@@ -73,3 +74,16 @@ def sample_runs(frames: FrameSource) -> list[NDArray[np.float32]]:
         starts = [round(i * (len(frames) - length) / (N_RUNS - 1)) for i in range(N_RUNS)]
     runs = [[middle(frames[start + i]) for i in range(length)] for start in starts]
     return [np.asarray(run, np.float32).reshape(length, -1, *run[0].shape[-2:]) for run in runs]
+
+
+def sample_scan(frames: FrameSource, scan: tuple[int, int]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """The middle of a scan, (n_y, n_x, height, width), and the mean of patterns from all over it, (height, width)."""
+    sides = [min(n, FITTED_SCAN_SIDE) for n in scan]
+    first = [(n - side) // 2 for n, side in zip(scan, sides, strict=True)]
+    rows, columns = (range(start, start + side) for start, side in zip(first, sides, strict=True))
+    block = np.array([[np.asarray(frames[y * scan[1] + x], np.float32) for x in columns] for y in rows])
+    spread = np.unique(np.linspace(0, len(frames) - 1, min(len(frames), N_MEAN_PATTERNS)).round().astype(int))
+    total = np.zeros((frames.height, frames.width))
+    for index in spread:
+        total += frames[int(index)]
+    return block, (total / len(spread)).astype(np.float32)
