@@ -1,6 +1,7 @@
-"""Quality on the simulated HRTEM movies with known truth: `python benchmarks/quality.py DATA > benchmarks/QUALITY.md`.
+"""Quality on the simulated sets: `python benchmarks/quality.py DATA RESULTS > benchmarks/QUALITY.md`.
 
-DATA is the folder that `make_noise.py` of the shared test data writes (it holds C_hrtem). All frames are scored.
+DATA is the folder that `make_noise.py` of the shared test data writes. RESULTS (a JSON-lines file) keeps every score
+with what made it, so that a run goes on where another stopped; delete a line to measure it again.
 """
 
 from __future__ import annotations
@@ -10,126 +11,155 @@ import platform
 import subprocess
 import tempfile
 import time
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
-import tifffile
+from cases import CASES, Case
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter
 
 import lowdose
 from lowdose.cli.bench import cpu_name
+from lowdose.errors import LowdoseError
 from lowdose.methods import find_method
-from lowdose.metrics import evaluate, psnr
+from lowdose.metrics import psnr, ssim
 from lowdose.pipeline import Job, denoise_file
-from lowdose_export.blind_spot import export_blind_spot
-from lowdose_train.loop import train
-from lowdose_train.settings import Settings
 
-Stack = NDArray[Any]
-
-
-@dataclass(frozen=True)
-class Case:
-    """A noisy file, its truth with the factor to the noisy file's units, and the best classical filter.
-
-    `classical` is quoted from the data's README: parameters tuned against the truth, scored on `frames`.
-    """
-
-    noisy: str
-    truth: str
-    scale: float
-    frames: tuple[int, ...]
-    classical: str
-
-
-CASES = (
-    Case("pt_mean2.0.tif", "pt_clean_rel.npz", 2.0, (10,), "29.20 (drift-corrected Gaussian 3-D)"),
-    Case("pt_mean0.3.tif", "pt_clean_rel.npz", 0.3, (10,), "26.34 (drift-corrected Gaussian 3-D)"),
-    Case("au_mean0.8.tif", "au_clean_rel.npz", 0.8, (6, 13), "25.59 (drift-corrected Gaussian 3-D)"),
-    Case("co_linear.npy", "co_clean.npz", 1.0, (6, 13), "30.36 (BM3D)"),
-)
+BUNDLED = {
+    "image": ("wiener", "reucid", "wcid", "n2v-lite", "auto"),
+    "movie": ("wiener", "wcvd", "udvd-lite", "synthesis3d-lite", "auto"),
+    "channels": ("wiener", "n2v-lite-dual", "udvd-lite", "auto"),
+    "scan": ("wiener", "udvd-4d-lite", "auto"),
+}
 
 EXPLANATION = """\
-PSNR in dB / SSIM over all frames, ends included; in brackets the PSNR on those one or two frames on which the data's
-README scores the classical filters. Gaussian: SciPy, the same sigma along t, y and x (two readings of the paper's
-"(3,3,3)"). Best classical: quoted from that README, parameters tuned against the truth. (a) the bundled wcvd as it is;
-(b) WCVD trained on the noisy file alone, on one thread. Both with weights and low-pass chosen from the noisy frames;
-what was chosen stands behind.
+PSNR in dB / SSIM over all frames, the first and last ones included; where there are several, the PSNR of the inner
+frames and of the edge (two frames at each end of a movie, the border of a scan) follows in brackets. Best classical:
+quoted from the data's README, parameters tuned against the truth, on a few inner frames. Every method runs as
+`lowdose denoise --model NAME` does, with nothing tuned to the file; `NAME, own` is trained on that noisy file alone,
+in the time given.
 """
 
 
-def read(path: Path) -> Stack:
-    return np.asarray(np.load(path) if path.suffix == ".npy" else tifffile.imread(path))
+def score(case: Case, truth: NDArray[Any], result: NDArray[Any]) -> list[dict[str, float]]:
+    """PSNR and SSIM per channel, over all frames, inside and at the edge."""
+    scan = (truth.shape[0], truth.shape[1]) if case.kind == "scan" else None
+    height, width = truth.shape[-2:]
+    n_channels = truth.shape[1] if case.kind == "channels" else 1
+    clean, denoised = (array.reshape(-1, n_channels, height, width) for array in (truth, result))
+    edge = case.edges(len(clean), scan)
+    scores = []
+    for channel in range(n_channels):
+        one, other = clean[:, channel], denoised[:, channel]
+        span = float(np.ptp(one))
+        entry = {"psnr": psnr(one, other), "ssim": ssim(one, other) or 0.0}
+        if len(clean) > 1:
+            entry["inner"] = psnr(one[~edge], other[~edge], data_range=span)
+            entry["edge"] = psnr(one[edge], other[edge], data_range=span)
+        scores.append(entry)
+    return scores
 
 
-def score(case: Case, truth: Stack, result: Stack) -> str:
-    metrics = evaluate(truth, result)
-    some = psnr(truth[list(case.frames)], result[list(case.frames)], data_range=float(np.ptp(truth)))
-    return f"{metrics['psnr']:.2f} / {metrics['ssim']:.3f} ({some:.2f})"
+def denoised(source: Path, case: Case, name: str, folder: Path) -> tuple[NDArray[Any], str]:
+    """What `lowdose denoise` gives, and what it chose; a method of one channel takes the channels one by one."""
+    method = find_method(name, device="cpu")
+    channels: list[int | None] = [None]
+    if case.kind == "channels" and name == "udvd-lite":
+        channels = [0, 1]
+    results, summaries = [], []
+    for channel in channels:
+        out = folder / "denoised.npy"
+        job = Job(axes=case.axes, channel=channel, overwrite=True, threads=1)
+        report = denoise_file(source, out, method, job)
+        results.append(np.load(out))
+        summaries.append(report["summary"].splitlines()[0])
+    result = results[0] if len(results) == 1 else np.stack(results, axis=1)
+    return result, "; ".join(dict.fromkeys(summaries))
 
 
-def denoised(source: Path, model: str, folder: Path) -> tuple[Stack, str]:
-    """What `lowdose denoise` with default settings gives, and what it chose."""
-    out = folder / "denoised.npy"
-    report = denoise_file(source, out, find_method(model, device="cpu"), Job(overwrite=True))
-    cutoff = report["lowpass_cutoff"]
-    return np.load(out), f"{report['weight_set']}, cutoff {'none' if cutoff is None else f'{cutoff:.3f}'}"
-
-
-def train_on(source: Path, budget_s: float, seed: int, folder: Path) -> tuple[str, float]:
-    """WCVD trained on the noisy file alone, exported, and the seconds that the training took."""
+def measured(data: Path, case: Case, name: str) -> dict[str, Any]:
     start = time.perf_counter()
-    train(Settings(budget_s=budget_s, seed=seed, threads=1), {source.name: read(source)}, folder / "run")
+    with tempfile.TemporaryDirectory() as folder:
+        result, chosen = denoised(data / case.noisy, case, name, Path(folder))
     seconds = time.perf_counter() - start
-    export_blind_spot([folder / "run" / "best.pt"], folder / "own.onnx")
-    return str(folder / "own.onnx"), seconds
+    return {"scores": score(case, case.read_truth(data), result), "chosen": chosen, "seconds": round(seconds, 1)}
 
 
-def row(data: Path, case: Case, budget_s: float, seed: int) -> str:
-    source = data / "C_hrtem" / case.noisy
-    noisy = read(source).astype(np.float32)
-    truth = np.load(data / "C_hrtem" / case.truth)["clean"].astype(np.float32) * np.float32(case.scale)
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        bundled, chosen = denoised(source, "wcvd", folder)
-        model, seconds = train_on(source, budget_s, seed, folder)
-        own, own_chosen = denoised(source, model, folder)
-    cells = [
-        case.noisy,
-        score(case, truth, noisy),
-        score(case, truth, gaussian_filter(noisy, 1)),
-        score(case, truth, gaussian_filter(noisy, 3)),
-        case.classical,
-        f"{score(case, truth, bundled)} {chosen}",
-        f"{score(case, truth, own)} {own_chosen}; {seconds:.0f} s",
-    ]
-    return "| " + " | ".join(cells) + " |"
+def results_of(data: Path, store: Path, only: str) -> Iterator[dict[str, Any]]:
+    """All results, from `store` or measured now and added to it."""
+    lines = store.read_text(encoding="utf-8").splitlines() if store.exists() else []
+    known = {(entry["case"], entry["method"]): entry for entry in map(json.loads, lines)}
+    for case in CASES:
+        if (case.name, "noisy") not in known:
+            noisy = case.read_noisy(data).astype(np.float32)
+            add(store, known, case, "noisy", {"scores": score(case, case.read_truth(data), noisy)})
+        for name in BUNDLED[case.kind]:
+            if (case.name, name) not in known and only in case.name:
+                try:
+                    add(store, known, case, name, measured(data, case, name))
+                except LowdoseError as error:
+                    click.echo(f"{case.name}, {name}: {error}", err=True)
+    yield from known.values()
+
+
+def add(store: Path, known: dict[Any, Any], case: Case, name: str, result: dict[str, Any]) -> None:
+    facts = {"lowdose": lowdose.__version__, "commit": commit(), "cpu": cpu_name(), "python": platform.python_version()}
+    entry = {"case": case.name, "method": name, **result, **facts}
+    known[case.name, name] = entry
+    with store.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(entry) + "\n")
+    click.echo(f"{case.name}, {name}: {entry['scores']}", err=True)
+
+
+def commit() -> str:
+    command = ["git", "describe", "--always", "--dirty"]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+
+
+def cell(scores: dict[str, float]) -> str:
+    text = f"{scores['psnr']:.2f} / {scores['ssim']:.3f}"
+    return text + (f" ({scores['inner']:.2f}, {scores['edge']:.2f})" if "inner" in scores else "")
+
+
+def table(kind: str, entries: list[dict[str, Any]]) -> list[str]:
+    """A Markdown table of all cases of a kind: a row per case and channel, a column per method."""
+    cases = [case for case in CASES if case.kind == kind]
+    by_case = {(entry["case"], entry["method"]): entry for entry in entries}
+    names = list(dict.fromkeys(entry["method"] for case in cases for entry in entries if entry["case"] == case.name))
+    lines = ["| case | best classical | " + " | ".join(names) + " |", "|" + "---|" * (len(names) + 2)]
+    for case in cases:
+        for channel, (best, which) in enumerate(case.best_classical):
+            label = case.name + (f", channel {channel}" if len(case.best_classical) > 1 else "")
+            cells = [f"{best:.2f} ({which})"]
+            for name in names:
+                entry = by_case.get((case.name, name))
+                text = cell(entry["scores"][channel]) if entry else "-"
+                if entry and name == "auto":
+                    text += f" {entry['chosen'].split(':')[0]}"
+                if entry and "training_s" in entry:
+                    text += f" {entry['training_s']:.0f} s"
+                cells.append(text)
+            lines.append(f"| {label} | " + " | ".join(cells) + " |")
+    return lines
 
 
 @click.command()
 @click.argument("data", type=click.Path(exists=True, path_type=Path))
-@click.option("--budget", default=100.0, show_default=True, help="Seconds of training per file for (b).")
-@click.option("--seed", default=0, show_default=True, help="Seed of the training for (b).")
-def main(data: Path, budget: float, seed: int) -> None:
-    """Print the table as Markdown."""
-    commit = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
-    facts = {
-        "lowdose": lowdose.__version__,
-        "commit": commit.stdout.strip(),
-        "cpu": cpu_name(),
-        "python": platform.python_version(),
-    }
-    click.echo("# Quality on simulated HRTEM movies\n")
-    click.echo(f"Made by `python benchmarks/quality.py DATA --budget {budget:g} --seed {seed}`\n{json.dumps(facts)}.\n")
-    click.echo(EXPLANATION)
-    click.echo("| movie | noisy | Gaussian 1 | Gaussian 3 | best classical | (a) bundled wcvd | (b) own training |")
-    click.echo("|---|---|---|---|---|---|---|")
-    for case in CASES:
-        click.echo(row(data, case, budget, seed))
+@click.argument("store", type=click.Path(path_type=Path))
+@click.option("--only", default="", help="Measure only cases whose name holds this.")
+def main(data: Path, store: Path, only: str) -> None:
+    """Measure what is missing in STORE and print the tables as Markdown."""
+    entries = list(results_of(data, store, only))
+    click.echo("# Quality on the simulated sets\n")
+    commits = sorted({entry["commit"] for entry in entries})
+    click.echo(f"Made by `python benchmarks/quality.py DATA RESULTS`, lowdose {lowdose.__version__}, commits")
+    click.echo(f"{', '.join(commits)}, {cpu_name()}.\n\n{EXPLANATION}")
+    titles = {"channels": "Adatoms, two channels", "image": "HAADF images", "movie": "Movies", "scan": "4D-STEM"}
+    for kind, title in titles.items():
+        click.echo(f"\n## {title}\n")
+        click.echo("\n".join(table(kind, entries)))
 
 
 if __name__ == "__main__":

@@ -55,7 +55,7 @@ def take_sample(frames: FrameSource, blind: Prepared) -> Sample:
     blind: the blind filter, fitted to the frames. Raises LowdoseError for pixels that are not finite.
     """
     sides = (frames.height, frames.width)
-    crop = tuple(slice(None) if frames.scan else slice(max(0, (n - CROP_PX) // 2), (n + CROP_PX) // 2) for n in sides)
+    crop = [slice(None) if frames.scan else slice(max(0, (n - CROP_PX) // 2), (n + CROP_PX) // 2) for n in sides]
     scan: tuple[int, int] | None = None
     if frames.scan:
         n_y, n_x = frames.scan
@@ -71,7 +71,10 @@ def take_sample(frames: FrameSource, blind: Prepared) -> Sample:
         start = (len(frames) - n) // 2
         chosen = list(range(start, start + n))
         scored = list(range(max(0, n // 2 - N_SCORED // 2), min(n, n // 2 + N_SCORED // 2 + 1)))
-    taken = [np.asarray(frames[i], np.float32).reshape(-1, frames.height, frames.width)[(..., *crop)] for i in chosen]
+    taken = [
+        np.asarray(frames[i], np.float32).reshape(-1, frames.height, frames.width)[..., crop[0], crop[1]]
+        for i in chosen
+    ]
     sample = np.stack(taken)
     if not np.isfinite(sample).all():
         raise LowdoseError("there are NaN or infinite pixels; replace them first")
