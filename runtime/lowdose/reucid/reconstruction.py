@@ -1,6 +1,6 @@
 """Truncation: every patch replaced by its part in the span of the kept eigenpatches, all added up on a canvas.
 
-`add_truncated` does so with a patch matrix, for any patches. `truncate_all` gives the same for all patches of an
+`add_truncated` does so with a patch matrix, for any patches. `truncate_all` gives the same (within 1e-12) for all of an
 image: away from the edges the canvas is the image filtered with the sum of the autocorrelations of the eigenpatches.
 Along an edge a pixel is in fewer patches across the edge, but in all of them along it: one filter per pair of rows.
 """
