@@ -205,6 +205,8 @@ def test_bad_data_are_refused(tmp_path):
         Noise2VoidTask(SHORT, {"m": frames, "n": frames[:, :1]}, CPU)
     with pytest.raises(LowdoseError, match="smaller than"):
         Noise2VoidTask(dataclasses.replace(SHORT, crop_px=None), {"m": frames[..., :7]}, CPU)
+    with pytest.raises(LowdoseError, match="--crop 8"):
+        Noise2VoidTask(dataclasses.replace(SHORT, crop_px=5), {"m": frames}, CPU)
     np.save(tmp_path / "two.npy", frames)
     assert Noise2VoidTask.read(tmp_path / "two.npy", "TCYX", 1, SHORT).shape == (3, 1, 64, 72)
     with pytest.raises(LowdoseError, match="2 is not there"):

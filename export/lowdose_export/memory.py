@@ -12,9 +12,10 @@ from lowdose.errors import LowdoseError
 SIDES_PX = (1024, 2048)
 SAFETY = 1.2
 
-# Run by a fresh interpreter, so that the peak is that of the one stream. Its ring and result are not counted.
+# Run by a fresh interpreter, so that the peak is that of the one stream. Its ring and result are not counted. Where
+# there is /proc, the peak is read there: that of getrusage begins with the memory of the process that started this one.
 PROBE = """
-import json, resource, sys
+import json, pathlib, resource, sys
 import numpy as np
 from lowdose import Settings, load
 path, side = sys.argv[1], int(sys.argv[2])
@@ -24,8 +25,12 @@ n_channels = len(model.channels)
 frame = np.ones((n_channels, side, side) if n_channels > 1 else (side, side), np.float32)
 for _ in range(len(model.taps) + 1):
     stream.push(frame)
-unit = 1 if sys.platform == "darwin" else 1024
-print(json.dumps(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit))
+status = pathlib.Path("/proc/self/status")
+if status.exists():
+    peak = 1024 * next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+else:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+print(json.dumps(peak))
 """
 
 

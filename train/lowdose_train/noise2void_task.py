@@ -15,10 +15,10 @@ from lowdose.errors import LowdoseError
 from lowdose.metrics import umse, upsnr
 from lowdose_train.data import Array, check_frames, read_channels, spread
 from lowdose_train.noise2void import SCALE_STDS, WIDTHS, hidden_mse, hide, jittered_grid, noise2void_network
-from lowdose_train.precision import mixed_precision
 from lowdose_train.settings import Settings
 from lowdose_train.task import Task
 from lowdose_train.unet import UNet, padded
+from lowdose_train.unet_training import crop_side, mixed_precision
 from lowdose_train.windows import MIN_STEPS_PER_EPOCH, N_SCORED_FRAMES, below, check_size
 
 CROPS_PER_FRAME = 20
@@ -55,8 +55,8 @@ class Noise2VoidTask(Task):
         held_out = spread(range(len(every)), settings.held_out, MAX_HELD_OUT)
         self.held_out = [every[i] for i in held_out]
         self.targets = [frame for frame in every if frame not in self.held_out] or every
-        self.crop_px = settings.crop_for(min(min(frames.shape[2:]) for frames in self.stacks))
-        self.crop_px -= self.crop_px % self.network.align_px
+        shortest = min(min(frames.shape[2:]) for frames in self.stacks)
+        self.crop_px = crop_side(settings, shortest, self.network.align_px)
         n_crops = CROPS_PER_FRAME * len(self.targets)
         self.steps_per_epoch = max(MIN_STEPS_PER_EPOCH, math.ceil(n_crops / settings.batch_size))
         self.data = [

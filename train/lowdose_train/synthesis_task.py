@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from lowdose.errors import LowdoseError
 from lowdose.metrics import psnr
 from lowdose_train.data import Array, check_frames, read_movie, spread
-from lowdose_train.precision import mixed_precision
 from lowdose_train.settings import Settings
 from lowdose_train.synthesis import DIRECTIONS, SCALE_STDS, ThreeDirections, slices_along
 from lowdose_train.task import Task
+from lowdose_train.unet_training import crop_side, mixed_precision
 from lowdose_train.windows import below, check_size
 
 STEPS_PER_EPOCH = 100
@@ -52,8 +52,8 @@ class SynthesisTask(Task):
         self.movies = [as_signal(name, frames, settings.zero_level) for name, frames in stacks.items()]
         self.held_out = spread(range(len(self.movies)), settings.held_out, MAX_HELD_OUT)
         self.targets = [i for i in range(len(self.movies)) if i not in self.held_out] or self.held_out
-        self.crop_px = settings.crop_for(min(min(movie.shape[1:]) for movie in self.movies))
-        self.crop_px -= self.crop_px % self.network.align_px
+        shortest = min(min(movie.shape[1:]) for movie in self.movies)
+        self.crop_px = crop_side(settings, shortest, self.network.align_px)
         self.steps_per_epoch = STEPS_PER_EPOCH
         self.data = [{"name": name, "shape": list(frames.shape)} for name, frames in stacks.items()]
 
