@@ -5,5 +5,6 @@ from __future__ import annotations
 from lowdose_train.blind_spot_task import BlindSpotTask
 from lowdose_train.settings import Method
 from lowdose_train.task import Task
+from lowdose_train.udvd_task import UdvdTask
 
-TASKS: dict[Method, type[Task]] = {"wcvd": BlindSpotTask, "wcid": BlindSpotTask}
+TASKS: dict[Method, type[Task]] = {"wcvd": BlindSpotTask, "wcid": BlindSpotTask, "udvd": UdvdTask}

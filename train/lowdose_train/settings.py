@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from lowdose.errors import LowdoseError
 
-Method = Literal["wcvd", "wcid"]
+Method = Literal["wcvd", "wcid", "udvd"]
 MAY_CHANGE_ON_RESUME = ("device", "threads")
 
 
@@ -30,6 +30,7 @@ class Defaults:
 DEFAULTS: dict[Method, Defaults] = {
     "wcvd": Defaults(epochs=60, learning_rate=3e-3, batch_size=4, crop_px=128),
     "wcid": Defaults(epochs=60, learning_rate=3e-3, batch_size=4, crop_px=128),
+    "udvd": Defaults(epochs=50, learning_rate=3e-3, batch_size=2, crop_px=64, widths=("lite", "full")),
 }
 METHODS: tuple[Method, ...] = tuple(DEFAULTS)
 OF_METHOD: Any = None
@@ -57,6 +58,8 @@ class Settings:
     batch_size: int = OF_METHOD
     crop_px: int | None = None
     """Side of the square crops; None takes the method's, or the shortest frame side if that is less."""
+    blind_px: int = 1
+    """Side of the square that udvd hides: 1 or 3, for noise that neighbouring pixels share."""
     averaging: float = 0.99
     """Decay per step of the running average of the weights, which is what is scored and kept."""
     held_out: float = 0.1
@@ -88,6 +91,8 @@ class Settings:
             _check_type(field.name, str(field.type), getattr(self, field.name))
         if self.width not in defaults.widths:
             raise LowdoseError(f"setting width is {self.width!r}; {self.method} has {', '.join(defaults.widths)}")
+        if self.blind_px not in (1, 3):
+            raise LowdoseError(f"setting blind_px is {self.blind_px}; expected 1 or 3")
         for name in ("epochs", "budget_s", "learning_rate", "batch_size", "crop_px", "patience_epochs", "threads"):
             value = getattr(self, name)
             if value is not None and not (value > 0 and math.isfinite(value)):

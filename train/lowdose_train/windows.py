@@ -12,10 +12,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from lowdose.sample import neighbour
 from lowdose.errors import LowdoseError
 from lowdose.metrics import umse, upsnr
 from lowdose_train.data import Array, check_frames, offset_and_noise, spread
+from lowdose_train.mirror import mirrored
 from lowdose_train.settings import Settings
 
 CROPS_PER_WINDOW = 5
@@ -78,7 +78,7 @@ def movie_stack(
     check_frames(name, frames, "n_frames, height, width")
     check_size(name, frames, smallest_px, settings)
     offset, noise_std = offset_and_noise(name, frames)
-    taps = np.array([[neighbour(t, step, len(frames)) for step in offsets] for t in range(len(frames))])
+    taps = mirrored(np.arange(len(frames))[:, None] + np.array(offsets), len(frames))
     held_out = spread(targets, settings.held_out) if len(targets) > 1 else []
     kept = tuple(t for t in targets if t not in held_out)
     return TrainingStack(name, frames, offset, noise_std, taps, kept, tuple(held_out))
