@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from lowdose_train.data import Array, read_movie
-from lowdose_train.mirror import mirrored
 from lowdose_train.settings import Settings
 from lowdose_train.task import Task
 from lowdose_train.udvd import ALIGN_PX, WIDTHS, Udvd
@@ -30,7 +30,7 @@ N_FILTER_BATCHES = 8
 
 
 class UdvdTask(Task):
-    """UDVD on noisy movies (n_frames, height, width); a movie shorter than five frames is mirrored."""
+    """UDVD on noisy movies (n_frames, height, width); shorter than five frames too."""
 
     network: Udvd
 
@@ -76,7 +76,7 @@ class UdvdTask(Task):
         stack = self.stacks[index]
         n_frames, height, width = stack.frames.shape
         first = min(max(0, target - below(CLIP_FRAMES, generator)), max(0, n_frames - CLIP_FRAMES))
-        numbers = mirrored(np.arange(first - REACH, first + CLIP_FRAMES + REACH), n_frames)
+        numbers = repeated(np.arange(first - REACH, first + CLIP_FRAMES + REACH), n_frames)
         weight = torch.tensor([float(t in stack.targets) for t in numbers[REACH:-REACH]])
         y, x = (below(side - self.crop_px + 1, generator) for side in (height, width))
         clip = stack.scaled(stack.frames[numbers, y : y + self.crop_px, x : x + self.crop_px])
@@ -102,9 +102,17 @@ class UdvdTask(Task):
 
 
 def udvd_stack(name: str, frames: Array, settings: Settings) -> TrainingStack:
-    """One checked movie; all its frames are targets, because the pixel is hidden in mirrored frames too."""
-    reach = range(-REACH, REACH + 1)
-    return movie_stack(name, frames, reach, settings, smallest_px=1, targets=range(len(frames)))
+    """One checked movie, whose first and last frame stand for those before and after.
+
+    All its frames are targets, because the pixel is hidden in every frame that a window holds.
+    """
+    taps = repeated(np.arange(len(frames))[:, None] + np.arange(-REACH, REACH + 1), len(frames))
+    return movie_stack(name, frames, taps, settings, smallest_px=1, targets=range(len(frames)))
+
+
+def repeated(numbers: NDArray[np.int_], n_frames: int) -> NDArray[np.int_]:
+    """Frames that stand for `numbers`: beyond the ends the first and the last."""
+    return np.clip(numbers, 0, n_frames - 1)
 
 
 def triplets_of(frames: Tensor) -> Tensor:

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from lowdose.errors import LowdoseError
 from lowdose.metrics import umse, upsnr
 from lowdose_train.data import Array, check_frames, offset_and_noise, spread
-from lowdose_train.mirror import mirrored
 from lowdose_train.settings import Settings
 
 CROPS_PER_WINDOW = 5
@@ -64,7 +63,7 @@ class TrainingStack:
 def movie_stack(
     name: str,
     frames: Array,
-    offsets: Sequence[int],
+    taps: NDArray[np.int_],
     settings: Settings,
     *,
     smallest_px: int,
@@ -72,13 +71,11 @@ def movie_stack(
 ) -> TrainingStack:
     """Check a movie (n_frames, height, width), find its offset and noise level, choose held-out frames.
 
-    `offsets` are the taps along time, beyond the ends the movie is mirrored; `targets` the frames that may be
-    learned from. Raises LowdoseError for a wrong shape or type, too small frames, NaN, or a constant stack.
+    `taps` are those of the stack, `targets` the frames that may be learned from. Raises LowdoseError for a wrong shape or type, too small frames, NaN, or a constant stack.
     """
     check_frames(name, frames, "n_frames, height, width")
     check_size(name, frames, smallest_px, settings)
     offset, noise_std = offset_and_noise(name, frames)
-    taps = mirrored(np.arange(len(frames))[:, None] + np.array(offsets), len(frames))
     held_out = spread(targets, settings.held_out) if len(targets) > 1 else []
     kept = tuple(t for t in targets if t not in held_out)
     return TrainingStack(name, frames, offset, noise_std, taps, kept, tuple(held_out))
