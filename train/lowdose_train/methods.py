@@ -5,6 +5,12 @@ from __future__ import annotations
 from lowdose_train.blind_spot_task import BlindSpotTask
 from lowdose_train.settings import Method
 from lowdose_train.task import Task
+from lowdose_train.udvd_scan_task import UdvdScanTask
 from lowdose_train.udvd_task import UdvdTask
 
-TASKS: dict[Method, type[Task]] = {"wcvd": BlindSpotTask, "wcid": BlindSpotTask, "udvd": UdvdTask}
+TASKS: dict[Method, type[Task]] = {
+    "wcvd": BlindSpotTask,
+    "wcid": BlindSpotTask,
+    "udvd": UdvdTask,
+    "udvd-4d": UdvdScanTask,
+}

@@ -45,7 +45,7 @@ class Width:
 
 WIDTHS = {
     "full": Width((48, 48, 48), (48, 48, 48), (96, 96, 48), (96, 96, 96, 96), (96, 96, 96), 96),
-    "lite": Width((16,), (32, 32), (48, 32), (32, 16), (8,), 16),
+    "lite": Width((8,), (24,), (48, 48, 32), (24,), (8,), 16, linear_px=9),
 }
 """full is as published, 2.11 million parameters; lite is what a CPU can train and run."""
 
@@ -66,13 +66,18 @@ class BlindLinear(nn.Module):
         hidden = slice(size // 2 - blind_px // 2, size // 2 + blind_px // 2 + 1)
         seen[hidden, hidden] = 0.0
         self.register_buffer("seen", seen, persistent=False)
-        self.register_buffer("kernel", torch.zeros(TRIPLET, TRIPLET, size, size))
+        local_mean = seen.expand(TRIPLET, TRIPLET, size, size) / (TRIPLET**2 * seen.sum())
+        self.register_buffer("kernel", local_mean.clone())
 
     @torch.no_grad()
-    def solve(self, triplets: Tensor) -> None:
-        """Fit to triplets (batch, 9, h, w), three after three, whose middle frame is number 4."""
+    def solve(self, triplets: Tensor, weights: Tensor | None = None) -> None:
+        """Fit to triplets (batch, 9, h, w), three after three, whose middle frame is number 4.
+
+        `weights` (batch, 1, h, w) are those of the squared errors; they must vary slowly.
+        """
         size = self.seen.shape[-1]
-        moments = second_moments(triplets, size)  # (9, size, size, 9, size, size)
+        # Weighting both sides of the equations by the root at each pixel is right where neighbours weigh alike.
+        moments = second_moments(triplets if weights is None else triplets * weights.sqrt(), size)
         wanted = moments[4, size // 2, size // 2][:, self.seen > 0].flatten()
         matrix = moments[:, self.seen > 0][..., self.seen > 0].flatten(2).flatten(0, 1)
         ridge = RIDGE * matrix.diagonal().mean() * torch.eye(len(matrix), device=matrix.device)
@@ -186,9 +191,13 @@ class Udvd(nn.Module):
         linear = torch.stack([state[:, self.n_features + place] for place, state in enumerate(states)]).sum(0)
         return out + (linear * self.filter.edge_gain(*linear.shape[-2:]))[:, None]
 
-    def movie(self, frames: Tensor) -> Tensor:
-        """`forward` before the last ReLU, through which a network that starts below zero could not learn."""
-        batch, n_frames, height, width = frames.shape
+
+class MovieUdvd(Udvd):
+    """UDVD on consecutive frames of a movie, whose triplets overlap."""
+
+    def before_relu(self, frames: Tensor) -> Tensor:
+        """`forward` without the last ReLU, through which a network that starts below zero could not learn."""
+        _, n_frames, height, width = frames.shape
         frames = mirrored_to(frames, ALIGN_PX)
         triplets = [frames[:, i : i + TRIPLET] for i in range(n_frames - 2)]
         states = self.stage_1(torch.cat(triplets)).chunk(len(triplets))
@@ -196,18 +205,26 @@ class Udvd(nn.Module):
         out = self.stage_2([torch.cat(states[i : i + n_results]) for i in range(TRIPLET)])
         return torch.cat(out.chunk(n_results), 1)[..., :height, :width]
 
-    def triplets(self, frames: Tensor) -> Tensor:
-        """Three triplets (batch, 9, height, width) -> (batch, 1, height, width), before the last ReLU."""
-        *_, height, width = frames.shape
-        states = self.stage_1(torch.cat(mirrored_to(frames, ALIGN_PX).chunk(3, dim=1))).chunk(3)
-        return self.stage_2(states)[..., :height, :width]
-
     def forward(self, frames: Tensor) -> Tensor:
-        """Consecutive frames of a movie (batch, n, height, width), n >= 5 -> denoised (batch, n - 4, height, width).
+        """Consecutive frames (batch, n, height, width), n >= 5 -> denoised (batch, n - 4, height, width).
 
         The first result belongs to frame 2. Stage 1 runs once per triplet, however many results use it.
         """
-        return F.relu(self.movie(frames))
+        return F.relu(self.before_relu(frames))
+
+
+class ScanUdvd(Udvd):
+    """UDVD on a diffraction pattern and its neighbours in the scan, in triplets as `ScanTaps` has them."""
+
+    def before_relu(self, patterns: Tensor) -> Tensor:
+        *_, height, width = patterns.shape
+        triplets = mirrored_to(patterns, ALIGN_PX).chunk(TRIPLET, dim=1)
+        states = self.stage_1(torch.cat(triplets)).chunk(TRIPLET)
+        return self.stage_2(states)[..., :height, :width]
+
+    def forward(self, patterns: Tensor) -> Tensor:
+        """Three triplets of patterns (batch, 9, height, width) -> denoised (batch, 1, height, width)."""
+        return F.relu(self.before_relu(patterns))
 
 
 def in_four_orientations(network: nn.Module, turned_back: Sequence[Tensor], hidden_rows: int = 0) -> Tensor:

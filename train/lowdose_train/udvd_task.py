@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from lowdose_train.data import Array, read_movie
 from lowdose_train.settings import Settings
 from lowdose_train.task import Task
-from lowdose_train.udvd import ALIGN_PX, WIDTHS, Udvd
+from lowdose_train.udvd import ALIGN_PX, WIDTHS, MovieUdvd
 from lowdose_train.windows import TrainingStack, below, held_out_windows, hold_out, movie_stack, unsupervised_scores
 
 REACH = 2
@@ -32,14 +32,14 @@ N_FILTER_BATCHES = 8
 class UdvdTask(Task):
     """UDVD on noisy movies (n_frames, height, width); shorter than five frames too."""
 
-    network: Udvd
+    network: MovieUdvd
 
     def __init__(self, settings: Settings, stacks: Mapping[str, Array], device: torch.device) -> None:
         self.settings, self.device = settings, device
         prepared = [udvd_stack(name, frames, settings) for name, frames in stacks.items()]
         self.stacks = hold_out(prepared, settings.held_out)
         self.data = [stack.describe() for stack in self.stacks]
-        network = Udvd(WIDTHS[settings.width], settings.blind_px)
+        network = MovieUdvd(WIDTHS[settings.width], settings.blind_px)
         self.network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         shortest = min(min(stack.frames.shape[1:]) for stack in self.stacks)
         crop = settings.crop_for(shortest)
@@ -57,7 +57,7 @@ class UdvdTask(Task):
 
     @staticmethod
     def network_for(settings: Settings, weights: Mapping[str, Tensor]) -> nn.Module:
-        return Udvd(WIDTHS[settings.width], settings.blind_px)
+        return MovieUdvd(WIDTHS[settings.width], settings.blind_px)
 
     def draw(self, generator: torch.Generator) -> None:
         self.network.draw(generator)
@@ -87,9 +87,9 @@ class UdvdTask(Task):
         return (clip.transpose(1, 2) if below(2, generator) else clip), weight
 
     def loss(self, network: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
-        assert isinstance(network, Udvd)
+        assert isinstance(network, MovieUdvd)
         frames, weight = batch
-        errors = (network.movie(frames) - frames[:, REACH:-REACH]).square().mean((2, 3))
+        errors = (network.before_relu(frames) - frames[:, REACH:-REACH]).square().mean((2, 3))
         return (errors * weight).sum() / weight.sum()
 
     def held_out_loss(self, network: nn.Module) -> float:

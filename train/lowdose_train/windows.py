@@ -71,7 +71,8 @@ def movie_stack(
 ) -> TrainingStack:
     """Check a movie (n_frames, height, width), find its offset and noise level, choose held-out frames.
 
-    `taps` are those of the stack, `targets` the frames that may be learned from. Raises LowdoseError for a wrong shape or type, too small frames, NaN, or a constant stack.
+    `taps` are those of the stack, `targets` the frames that may be learned from. Raises LowdoseError for a wrong
+    shape or type, too small frames, NaN, or a constant stack.
     """
     check_frames(name, frames, "n_frames, height, width")
     check_size(name, frames, smallest_px, settings)
