@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from lowdose_train.mirror import mirrored
 
 Pooling = Literal["average", "max"]
 Upsampling = Literal["bilinear", "transposed"]
@@ -20,10 +24,6 @@ class Block(nn.Module):
         self.leaky_slope = leaky_slope
         self.first = nn.Conv2d(n_in, n_out, kernel_size, padding=kernel_size // 2)
         self.second = nn.Conv2d(n_out, n_out, kernel_size, padding=kernel_size // 2)
-        for layer in (self.first, self.second):
-            # Without normalisation layers the usual weights would shrink the signal in every layer.
-            nn.init.kaiming_normal_(layer.weight, a=leaky_slope)
-            nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, n_in, height, width) -> (batch, n_out, height, width)."""
@@ -52,8 +52,9 @@ class UNet(nn.Module):
         upsampling: Upsampling = "transposed",
     ) -> None:
         super().__init__()
-        self.align_px = 2**depth
+        self.align_px = 1 << depth
         self.first_kernel_px = first_kernel_px
+        self.leaky_slope = leaky_slope
         self.pooling = pooling
         widths = [n_features * 2**level for level in range(depth + 1)]
         kernels = [first_kernel_px] + [3] * depth
@@ -72,6 +73,21 @@ class UNet(nn.Module):
             Block((3 if is_bilinear else 2) * width, width, 3, leaky_slope) for width in widths[:-1]
         )
         self.head = nn.Conv2d(n_features, n_out, 1)
+
+    @torch.no_grad()
+    def draw(self, generator: torch.Generator) -> None:
+        """New random weights that keep the variance of what passes through (He et al. 2015), and no biases.
+
+        There are no normalisation layers, and PyTorch's own weights shrink the signal in every layer.
+        """
+        for layer in self.modules():
+            if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+                assert layer.bias is not None
+                upsamples = isinstance(layer, nn.ConvTranspose2d)
+                n_seen = layer.in_channels if upsamples else layer.weight[0].numel()
+                gain = 1.0 if upsamples or layer is self.head else 2 / (1 + self.leaky_slope**2)
+                layer.weight.normal_(0.0, math.sqrt(gain / n_seen), generator=generator)
+                layer.bias.zero_()
 
     @property
     def margin_px(self) -> int:
@@ -96,3 +112,10 @@ class UNet(nn.Module):
             x = self.widen[level](x)  # height and width doubled
             x = self.up[level](torch.cat([skips[level], x], dim=1))  # half the features
         return self.head(x)  # type: ignore[no-any-return]
+
+
+def padded(frames: Tensor, align_px: int) -> Tensor:
+    """Frames (..., height, width) mirrored at the bottom and right up to multiples of `align_px`, as the core does."""
+    height, width = (math.ceil(side / align_px) * align_px for side in frames.shape[-2:])
+    rows, columns = (mirrored(np.arange(n), side) for n, side in zip((height, width), frames.shape[-2:], strict=True))
+    return frames[..., rows[:, None], columns]
