@@ -23,7 +23,7 @@ FULL_SCALE = 20000.0
 
 
 def stem_movies() -> dict[str, NDArray[Any]]:
-    """Noisy ADF and BF movies (n_frames, 2, height, width) of adatoms on graphene, named after what makes them again."""
+    """Noisy ADF and BF movies (n_frames, 2, height, width) of adatoms on graphene, by what makes them again."""
     stacks = {}
     for seed in range(FIRST_SEED, FIRST_SEED + N_STEM_MOVIES):
         rng = np.random.default_rng([seed, 3])

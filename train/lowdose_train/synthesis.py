@@ -130,7 +130,7 @@ class ThreeDirections(nn.Module):
         """Views (batch, n_channels, t, y, x) -> the block (batch, t, y, x) that one network makes."""
         slices = slices_along(direction, views)  # (batch, n_slices, n_channels, rows, columns)
         denoised = self.denoise_slices(direction, slices.flatten(0, 1))
-        return put_back(direction, denoised.unflatten(0, slices.shape[:2]))
+        return put_back(direction, denoised.reshape(*slices.shape[:2], *denoised.shape[1:]))
 
     def forward(self, block: Tensor) -> Tensor:
         """Normalised block (batch, t, y, x) -> denoised block of the same shape."""
