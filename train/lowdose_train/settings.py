@@ -68,6 +68,8 @@ class Settings:
     """The largest; each block gets one between them, evenly on a logarithmic scale."""
     gaussian_share: float = 0.4
     """Largest share of the noise variance that is Gaussian (read noise), not Poisson; each block gets 0 to this."""
+    zero_level: float = 0.0
+    """Value that the clean stacks of synthesis3d have where there is no electron: the detector's offset."""
     precision: str = "auto"
     """"float32", "bfloat16", or "auto": the latter where the hardware has it. For n2v and synthesis3d."""
     held_out: float = 0.1

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from lowdose.errors import LowdoseError
 from lowdose.metrics import psnr
-from lowdose_train.data import PEDESTAL_PERCENTILE, Array, check_frames, read_movie, spread
+from lowdose_train.data import Array, check_frames, read_movie, spread
 from lowdose_train.precision import mixed_precision
 from lowdose_train.settings import Settings
 from lowdose_train.synthesis import DIRECTIONS, SCALE_STDS, ThreeDirections, slices_along
@@ -33,8 +33,8 @@ class SynthesisTask(Task):
     """The three networks on clean movies (n_frames, height, width), simulated or recorded at a high dose.
 
     A block gets a dose between `lowest_dose` and `highest_dose` and becomes Poisson counts plus read noise (up to
-    `gaussian_share` of the variance). Zero electrons is the movie's 0.1 percentile. Units do not matter and there is no
-    gain, because blocks are normalised. A movie shorter than a block goes on with its last frame, so that single
+    `gaussian_share` of the variance). Pixels at `zero_level` have no electrons; there is no gain to set, because doses
+    are means and blocks are normalised. A movie shorter than a block goes on with its last frame, so that single
     images serve too. Published: MSE, Adam 1e-3, batches of 4, 50 epochs.
     """
 
@@ -48,7 +48,7 @@ class SynthesisTask(Task):
             check_frames(name, frames, AXES)
             check_size(name, frames, self.network.align_px, settings)
         self.names = list(stacks)
-        self.movies = [as_signal(name, frames) for name, frames in stacks.items()]
+        self.movies = [as_signal(name, frames, settings.zero_level) for name, frames in stacks.items()]
         self.held_out = spread(range(len(self.movies)), settings.held_out, MAX_HELD_OUT)
         self.targets = [i for i in range(len(self.movies)) if i not in self.held_out] or self.held_out
         self.crop_px = settings.crop_for(min(min(movie.shape[1:]) for movie in self.movies))
@@ -147,13 +147,12 @@ class SynthesisTask(Task):
         return results
 
 
-def as_signal(name: str, frames: Array) -> Array:
-    """Clean frames with zero at no electrons and mean one, float32. Raises LowdoseError for constant ones."""
-    signal = frames.astype(np.float32)
-    signal = np.maximum(signal - np.percentile(signal, PEDESTAL_PERCENTILE), 0)
+def as_signal(name: str, frames: Array, zero_level: float) -> Array:
+    """Clean frames with zero at no electrons and mean one, float32. Raises LowdoseError for empty ones."""
+    signal = np.maximum(frames.astype(np.float32) - np.float32(zero_level), 0)
     mean = signal.mean(dtype=np.float64)
     if not mean > 0:
-        raise LowdoseError(f"{name} is constant; give clean images that show something")
+        raise LowdoseError(f"{name} has no pixel above the zero level {zero_level:g}; give another with zero_level")
     return np.asarray(signal / np.float32(mean))
 
 
