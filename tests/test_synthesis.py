@@ -161,7 +161,7 @@ def test_follows_gain_and_offset(trained):
 
 
 def test_fine_tuning_begins_with_the_weights_given_and_repeats(trained, tmp_path):
-    gentle = dataclasses.replace(SHORT, learning_rate=1e-9, crop_px=16)
+    gentle = dataclasses.replace(SHORT, learning_rate=1e-9, crop_px=16, budget_s=0.01)  # one step
     best = trained[0] / "best.pt"
     tuned = train(gentle, {"image": movie(1, (16, 16))}, tmp_path / "tuned", start_from=best)
     for one, other in zip(load_checkpoint(best)[0].parameters(), tuned.network.parameters(), strict=True):

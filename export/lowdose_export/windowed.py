@@ -33,7 +33,7 @@ SHAPES_PX = ((64, 96), (37, 90))
 """Heights and widths compared: one that every network takes as it is, one that the core has to fill up."""
 TILE_PX = 32
 MEMORY_SIDES_PX = (256, 512)
-BLOCK_MEMORY_SIDES_PX = (128, 256)
+BLOCK_MEMORY_SIDES_PX = (64, 128)
 
 Frames = NDArray[np.float32]
 

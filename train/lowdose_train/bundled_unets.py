@@ -1,13 +1,21 @@
-"""The simulated movies that the bundled Noise2Void and synthesis models learn from. Seeds from 1000 up."""
+"""Trains the bundled Noise2Void and synthesis models: `python -m lowdose_train.bundled_unets n2v-lite -o runs`.
+
+They learn from simulated movies with seeds from 1000 up. The length is given in epochs, not in seconds, so that the
+same command gives the same weights on the same kind of processor.
+"""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import click
 import numpy as np
 from numpy.typing import NDArray
 
-from lowdose.simulate import hrtem_movie, poisson_gaussian, stem_movie
+from lowdose.simulate import hrtem_movie, particle_movie, poisson_gaussian, stem_movie
+from lowdose_train.loop import train
+from lowdose_train.settings import Settings
 
 FIRST_SEED = 1000
 SIDE_PX = 256
@@ -15,6 +23,9 @@ N_FRAMES = 8
 """Few frames of many movies: each movie has its own specimen, orientation, aberrations and dose."""
 N_STEM_MOVIES = 36
 N_HRTEM_MOVIES = 30
+N_PARTICLE_MOVIES = 60
+N_PARTICLE_FRAMES = 64
+PARTICLE_SIDE_PX = 128
 INPUT_PSNR_DB = (5.0, 20.0)
 GAUSSIAN_SHARE = (0.0, 0.95)
 MOST_GAIN = 40.0
@@ -66,3 +77,37 @@ def recorded(clean: NDArray[np.float32], rng: np.random.Generator) -> NDArray[An
     dose = 10 ** (psnr_db / 10) * float(clean.mean()) / float(np.ptp(clean)) ** 2 / (1 - share)
     gain = min(MOST_GAIN, FULL_SCALE / (dose * float(clean.max())))
     return poisson_gaussian(clean, rng, dose_per_pixel=dose, gaussian_share=share, gain=gain)
+
+
+def clean_particle_movies() -> dict[str, NDArray[Any]]:
+    """Clean movies (n_frames, height, width) of particles on carbon in bright and dark field."""
+    movies = {}
+    for seed in range(FIRST_SEED, FIRST_SEED + N_PARTICLE_MOVIES):
+        scene = particle_movie(seed, n_frames=N_PARTICLE_FRAMES, height=PARTICLE_SIDE_PX, width=PARTICLE_SIDE_PX)
+        field = "bright" if scene.parameters["bright_field"] else "dark"
+        movies[f"particles, seed {seed}, {field} field, {scene.pixel_size_angstrom:.2f} A/px"] = scene.clean
+    return movies
+
+
+MODELS = {
+    "n2v-lite": (Settings(method="n2v", epochs=4), single_channel_movies),
+    "n2v-lite-dual": (Settings(method="n2v", epochs=5), stem_movies),
+    "synthesis3d-lite": (Settings(method="synthesis3d", epochs=90, lowest_dose=0.1), clean_particle_movies),
+}
+
+
+@click.command()
+@click.argument("name", type=click.Choice(list(MODELS)))
+@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="Folder for the run's folder.")
+@click.option("--threads", default=1, show_default=True, help="CPU threads of PyTorch.")
+@click.option("--resume", is_flag=True, help="Go on with an interrupted run.")
+def main(name: str, out: Path, threads: int, resume: bool) -> None:
+    """Train the bundled model NAME; its checkpoint is OUT/NAME/best.pt."""
+    settings, stacks = MODELS[name]
+    settings = Settings.from_mapping({**settings.to_mapping(), "threads": threads})
+    result = train(settings, stacks(), out / name, resume=resume, show_progress=True, say=click.echo)
+    click.echo(f"{name}: {result.metrics}")
+
+
+if __name__ == "__main__":
+    main()
