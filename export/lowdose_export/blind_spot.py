@@ -25,10 +25,7 @@ def export_blind_spot(checkpoints: Sequence[Path], out: Path, *, overwrite: bool
     LowdoseError, and leaves nothing under `out`, for checkpoints of different methods, for an existing file
     without `overwrite`, and when an engine disagrees with PyTorch.
     """
-    if out.exists() and not overwrite:
-        raise LowdoseError(f"{out} exists; give another name or --overwrite")
-    if out.suffix != ".onnx":
-        raise LowdoseError(f"a model file is named *.onnx, not '{out.name}'")
+    check_out(out, overwrite)
     loaded = [load_checkpoint(path) for path in checkpoints]
     networks = [network for network, _ in loaded if isinstance(network, BlindSpotNetwork)]
     methods = sorted({str(record["method"]) for _, record in loaded})
@@ -51,6 +48,14 @@ def export_blind_spot(checkpoints: Sequence[Path], out: Path, *, overwrite: bool
         differences = check_parity(unfinished, networks)
         unfinished.replace(out)
     return differences
+
+
+def check_out(out: Path, overwrite: bool) -> None:
+    """Raise LowdoseError unless a model file may be written to `out`."""
+    if out.exists() and not overwrite:
+        raise LowdoseError(f"{out} exists; give another name or --overwrite")
+    if out.suffix != ".onnx":
+        raise LowdoseError(f"a model file is named *.onnx, not '{out.name}'")
 
 
 def weight_set(path: Path, record: dict[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,8 @@ from typing import Any, Literal
 
 from lowdose.errors import LowdoseError
 
-Method = Literal["wcvd", "wcid", "udvd", "udvd-4d"]
+Method = Literal["wcvd", "wcid", "udvd", "udvd-4d", "n2v", "synthesis3d"]
+PRECISIONS = ("auto", "float32", "bfloat16")
 MAY_CHANGE_ON_RESUME = ("device", "threads")
 
 
@@ -32,6 +33,8 @@ DEFAULTS: dict[Method, Defaults] = {
     "wcid": Defaults(epochs=60, learning_rate=3e-3, batch_size=4, crop_px=128),
     "udvd": Defaults(epochs=50, learning_rate=3e-3, batch_size=2, crop_px=64, widths=("lite", "full")),
     "udvd-4d": Defaults(epochs=50, learning_rate=1e-3, batch_size=6, crop_px=64, widths=("lite", "full")),
+    "n2v": Defaults(epochs=20, learning_rate=1e-3, batch_size=4, crop_px=128, widths=("lite", "full")),
+    "synthesis3d": Defaults(epochs=30, learning_rate=2e-3, batch_size=2, crop_px=64, widths=("lite", "full")),
 }
 NEIGHBOURS = ("cross", "line", "3x3")
 METHODS: tuple[Method, ...] = tuple(DEFAULTS)
@@ -66,6 +69,16 @@ class Settings:
     """Scan positions that udvd-4d sees: "cross" of four, "line" of five along a row, or "3x3"."""
     averaging: float = 0.99
     """Decay per step of the running average of the weights, which is what is scored and kept."""
+    lowest_dose: float = 0.3
+    """Least mean of electrons per pixel and frame that synthesis3d gives to clean stacks when it adds noise."""
+    highest_dose: float = 10.0
+    """The largest; each block gets one between them, evenly on a logarithmic scale."""
+    gaussian_share: float = 0.4
+    """Largest share of the noise variance that is Gaussian (read noise), not Poisson; each block gets 0 to this."""
+    zero_level: float = 0.0
+    """Value that the clean stacks of synthesis3d have where there is no electron: the detector's offset."""
+    precision: str = "auto"
+    """"float32", "bfloat16", or "auto": the latter where the hardware has it. For n2v and synthesis3d."""
     held_out: float = 0.1
     """Share of each stack's frames that are never a training target (at least one, at most four)."""
     patience_epochs: int = 40
@@ -103,7 +116,14 @@ class Settings:
             value = getattr(self, name)
             if value is not None and not (value > 0 and math.isfinite(value)):
                 raise LowdoseError(f"setting {name} is {value}; expected a number above 0")
-        for name in ("averaging", "held_out"):
+        if self.precision not in PRECISIONS:
+            raise LowdoseError(f"setting precision is {self.precision!r}; expected one of {', '.join(PRECISIONS)}")
+        if not 0 < self.lowest_dose <= self.highest_dose < math.inf:
+            raise LowdoseError(
+                f"settings lowest_dose {self.lowest_dose} and highest_dose {self.highest_dose}; "
+                "expected 0 < lowest <= highest"
+            )
+        for name in ("averaging", "held_out", "gaussian_share"):
             if not 0 <= getattr(self, name) < 1:
                 raise LowdoseError(f"setting {name} is {getattr(self, name)}; expected 0 or more and less than 1")
 

@@ -1,0 +1,141 @@
+"""Checkpoints of Noise2Void or the three-direction synthesis -> one checked model file."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from numpy.typing import NDArray
+
+from lowdose import __version__
+from lowdose.errors import LowdoseError
+from lowdose.model import load
+from lowdose_export.blind_spot import check_out, weight_set
+from lowdose_export.graph import set_metadata
+from lowdose_export.memory import bytes_per_px
+from lowdose_export.noise2void import noise2void_contract, noise2void_model
+from lowdose_export.synthesis import synthesis_contract, synthesis_model
+from lowdose_train.checkpoint import load_checkpoint
+from lowdose_train.synthesis import SCALE_STDS, ThreeDirections
+from lowdose_train.unet import UNet, padded
+
+# Largest difference as a share of the output's range. Each engine adds some thousands of products per pixel and layer
+# in its own order in float32; ten times less was seen.
+TOLERANCE = 1e-4
+SHAPES_PX = ((64, 96), (37, 90))
+"""Heights and widths compared: one that every network takes as it is, one that the core has to fill up."""
+TILE_PX = 32
+MEMORY_SIDES_PX = (256, 512)
+BLOCK_MEMORY_SIDES_PX = (64, 128)
+
+Frames = NDArray[np.float32]
+
+
+def export_windowed(checkpoints: Sequence[Path], out: Path, *, overwrite: bool = False) -> dict[str, float]:
+    """Write the model file of one checkpoint, and compare PyTorch, ONNX Runtime and the core, whole and in tiles.
+
+    Returns the largest difference to PyTorch per engine, as a share of the output's range. Raises LowdoseError, and
+    leaves nothing under `out`, for more than one checkpoint, for an existing file without `overwrite`, and when an
+    engine disagrees with PyTorch.
+    """
+    check_out(out, overwrite)
+    if len(checkpoints) != 1:
+        raise LowdoseError(f"{len(checkpoints)} checkpoints; a model file of this method holds one")
+    network, record = load_checkpoint(checkpoints[0])
+    assert isinstance(network, UNet | ThreeDirections)
+    model = windowed_model_of(network, weight_set(checkpoints[0], record))
+    metadata = json.loads(model.metadata_props[0].value)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=".export-") as folder:
+        unfinished = Path(folder) / out.name
+        onnx.save(model, unfinished)
+        metadata["bytes_per_px"] = bytes_per_px(
+            unfinished,
+            len(metadata["taps"]["offsets"]),
+            n_channels=len(metadata["channels"]),
+            block_frames=metadata.get("block", {}).get("n_frames", 0),
+            sides_px=BLOCK_MEMORY_SIDES_PX if "block" in metadata else MEMORY_SIDES_PX,
+        )
+        set_metadata(model, metadata)
+        onnx.save(model, unfinished)
+        differences = check_windowed_parity(unfinished, network)
+        unfinished.replace(out)
+    return differences
+
+
+def windowed_model_of(network: UNet | ThreeDirections, trained_on: dict[str, Any]) -> onnx.ModelProto:
+    """The model of a network; how much memory it takes is not known yet."""
+    rest = {"weight_sets": [trained_on], "lowdose_version": __version__, "bytes_per_px": 1.0}
+    if isinstance(network, ThreeDirections):
+        return synthesis_model(network, synthesis_contract(network) | rest)
+    return noise2void_model(network, noise2void_contract(network) | rest)
+
+
+def check_windowed_parity(path: Path, network: UNet | ThreeDirections) -> dict[str, float]:
+    """Largest difference per engine over all shapes. Raises LowdoseError above TOLERANCE."""
+    model = load(path, device="cpu")
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    worst: dict[str, float] = {}
+    for shape in SHAPES_PX:
+        frames = random_frames((len(model.taps), len(model.channels), *shape))
+        wanted = run_torch(network, frames)
+        stack = frames[:, 0] if len(model.channels) == 1 else frames
+        results = {
+            "onnxruntime": run_onnxruntime(session, frames, network.align_px),
+            "core": model.denoise(stack).reshape(wanted.shape),
+            "core, tiled": model.denoise(stack, tile=TILE_PX).reshape(wanted.shape),
+        }
+        for engine, result in results.items():
+            difference = float(np.abs(result - wanted).max() / np.ptp(wanted))
+            if not difference <= TOLERANCE:
+                raise LowdoseError(
+                    f"{engine} differs from PyTorch by {difference:.2e} of the output's range "
+                    f"({shape[0]}x{shape[1]} px); the tolerance is {TOLERANCE:.0e}"
+                )
+            worst[engine] = max(worst.get(engine, 0.0), difference)
+    return worst
+
+
+def random_frames(shape: tuple[int, int, int, int]) -> Frames:
+    """Counts of a few electrons on a slope (n_frames, n_channels, height, width), channels on different levels."""
+    random = np.random.default_rng(shape[2])
+    expected = 2 + np.sin(np.arange(shape[2])[:, None] / 5) + np.linspace(0, 3, shape[3])
+    levels = np.arange(1, shape[1] + 1, dtype=np.float32)[:, None, None]
+    counts = random.poisson(np.broadcast_to(expected, shape))
+    return np.asarray(100 * levels + 10 * levels * counts.astype(np.float32))
+
+
+def window_moments(frames: Frames) -> tuple[Frames, Frames]:
+    """What the core gives as `offset` and `scale`, (1, n_channels, 1, 1), for all the frames of a window."""
+    mean = frames.mean(axis=(0, 2, 3), keepdims=True, dtype=np.float64)
+    std = frames.std(axis=(0, 2, 3), keepdims=True, dtype=np.float64)
+    return mean.astype(np.float32), (SCALE_STDS * std).astype(np.float32)
+
+
+@torch.no_grad()
+def run_torch(network: UNet | ThreeDirections, frames: Frames) -> Frames:
+    """Denoise one window (n_frames, n_channels, height, width), filled up to the alignment by mirroring."""
+    height, width = frames.shape[2:]
+    offset, scale = window_moments(frames)
+    seen = padded(torch.from_numpy((frames - offset) / scale), network.align_px)
+    denoised = network(seen.transpose(0, 1))[0][:, None] if isinstance(network, ThreeDirections) else network(seen)
+    result: Frames = denoised[:, :, :height, :width].numpy() * scale + offset
+    return result
+
+
+def run_onnxruntime(session: Any, frames: Frames, align_px: int) -> Frames:
+    """Plain ONNX Runtime, given what the core would give it."""
+    height, width = frames.shape[2:]
+    offset, scale = window_moments(frames)
+    filled = padded(torch.from_numpy(frames), align_px).numpy()
+    feeds = {f"frame_{i}": frame[None] for i, frame in enumerate(filled)} | {"offset": offset, "scale": scale}
+    denoised: Frames = session.run(None, feeds)[0].reshape(filled.shape)
+    return denoised[:, :, :height, :width]
