@@ -25,6 +25,8 @@ LEAKY_SLOPE = 0.1
 ALIGN_PX = 4
 """The U-Nets halve the frame twice."""
 TRIPLET = 3
+LEAST_INSIDE = 0.25
+"""Of the filter's sum, that must lie inside the frame; what is missing of it is made up for."""
 RIDGE = 1e-3
 """Of the filter's equations, as a share of the mean power of a pixel."""
 
@@ -41,6 +43,13 @@ class Width:
     merge: int
     linear_px: int | None = None
     """Side of the windows of a linear blind filter that the network adds to, if any."""
+
+    @property
+    def rows_above(self) -> int:
+        """How far up a pixel of the U-Net sees, at most: two rows per convolution, more in the smaller frames."""
+        quarter = 2 * len(self.inner) + 1
+        half = 2 * (len(self.middle) + len(self.up_middle)) + 2 * quarter + 2
+        return 2 * (len(self.outer) + len(self.up_outer)) + 2 * half + 2
 
 
 WIDTHS = {
@@ -92,7 +101,7 @@ class BlindLinear(nn.Module):
         """(height, width): by how much the filter is too low where it reaches over the frame's edge."""
         whole = self.kernel.sum((0, 1), keepdim=True)
         inside = F.conv2d(torch.ones(1, 1, height, width, device=whole.device), whole, padding="same")
-        gain: Tensor = whole.sum() / inside[0, 0].clamp(min=0.25 * whole.sum())
+        gain: Tensor = whole.sum() / inside[0, 0].clamp(min=LEAST_INSIDE * whole.sum())
         return gain
 
 
@@ -156,6 +165,8 @@ class Udvd(nn.Module):
         super().__init__()
         self.hidden_rows = (blind_px + 1) // 2
         self.n_features = 4 * width.up_outer[-1]
+        self.n_state = self.n_features + (TRIPLET if width.linear_px else 0)
+        self.margin_px = max(2 * width.rows_above + self.hidden_rows, (width.linear_px or 0) // 2)
         self.first = CausalUNet(TRIPLET, width)
         self.second = CausalUNet(TRIPLET * width.up_outer[-1], width)
         self.merge = nn.Conv2d(self.n_features, width.merge, 1, bias=False)
