@@ -5,6 +5,7 @@
 
 #include "choice.hpp"
 #include "error.hpp"
+#include "filter.hpp"
 #include "lowpass.hpp"
 #include "model.hpp"
 #include "stream.hpp"
@@ -56,20 +57,33 @@ Choice choose_from(const Model& model, const py::array& array, const Wanted& wan
 }
 
 // (height, width), with several channels (channels, height, width).
-std::vector<py::ssize_t> frame_shape(const Stream& stream) {
-    if (stream.n_channels() == 1) return {stream.height(), stream.width()};
-    return {stream.n_channels(), stream.height(), stream.width()};
+std::vector<py::ssize_t> frame_shape(int n_channels, int height, int width) {
+    if (n_channels == 1) return {height, width};
+    return {n_channels, height, width};
 }
 
-py::object push(Stream& stream, const py::array& frame) {
-    const StreamOptions& options = stream.options();
+std::vector<py::ssize_t> frame_shape(const Stream& stream) {
+    return frame_shape(stream.n_channels(), stream.height(), stream.width());
+}
+
+std::vector<py::ssize_t> frame_shape(const FilterStream& stream) {
+    return frame_shape(stream.shape().n_channels, stream.shape().height, stream.shape().width);
+}
+
+DType type_in(const Stream& stream) { return stream.options().in; }
+DType type_in(const FilterStream& stream) { return stream.in(); }
+DType type_out(const Stream& stream) { return stream.options().out; }
+DType type_out(const FilterStream& stream) { return stream.out(); }
+
+template <class AnyStream>
+py::object push(AnyStream& stream, const py::array& frame) {
     const std::vector<py::ssize_t> shape = frame_shape(stream), given = shape_of(frame);
-    if (given != shape || dtype_name(frame) != name_of(options.in))
-        throw Error("the stream takes frames of " + shape_text(shape) + " " + name_of(options.in) + ", given " +
+    if (given != shape || dtype_name(frame) != name_of(type_in(stream)))
+        throw Error("the stream takes frames of " + shape_text(shape) + " " + name_of(type_in(stream)) + ", given " +
                     shape_text(given) + " " + dtype_name(frame));
     const bool dense = frame.strides(frame.ndim() - 1) == frame.itemsize();
     const py::array rows = dense ? frame : py::array::ensure(frame, py::array::c_style);
-    py::array out(py::dtype(name_of(options.out)), shape);
+    py::array out(py::dtype(name_of(type_out(stream))), shape);
     bool ready = false;
     {
         const void* data = rows.data();
@@ -82,8 +96,9 @@ py::object push(Stream& stream, const py::array& frame) {
     return ready ? py::object(out) : py::none();
 }
 
-py::object flush(Stream& stream) {
-    py::array out(py::dtype(name_of(stream.options().out)), frame_shape(stream));
+template <class AnyStream>
+py::object flush(AnyStream& stream) {
+    py::array out(py::dtype(name_of(type_out(stream))), frame_shape(stream));
     void* to = out.mutable_data();
     bool ready = false;
     {
@@ -104,7 +119,8 @@ py::dict latency(const Latency& stage) {
     return values;
 }
 
-py::dict statistics(const Stream& stream) {
+template <class AnyStream>
+py::dict statistics(const AnyStream& stream) {
     const Statistics& all = stream.statistics();
     py::dict values;
     values["frames_in"] = all.frames_in;
@@ -125,6 +141,36 @@ py::array cast(const py::array& frame, float offset, const std::string& dtype) {
     py::array out(py::dtype(dtype), std::vector<py::ssize_t>(pixels.shape(), pixels.shape() + pixels.ndim()));
     from_float(pixels.data(), static_cast<size_t>(pixels.size()), offset, wanted, out.mutable_data());
     return out;
+}
+
+FilterShape filter_shape(int height, int width, int n_channels, const std::vector<std::pair<int, int>>& taps,
+                         std::optional<std::pair<int, int>> scan, int radius_px) {
+    FilterShape shape{height, width, n_channels, {}, std::nullopt, radius_px};
+    for (const auto& [dy, dx] : taps) shape.taps.push_back({dy, dx});
+    if (scan) shape.scan = ScanShape{scan->first, scan->second};
+    return shape;
+}
+
+std::shared_ptr<const Kernels> make_kernels(const FilterStream& stream, const py::array& weights,
+                                            const py::array& level, const py::array& scale) {
+    const FilterShape& shape = stream.shape();
+    const py::ssize_t side = 2 * shape.radius_px + 1;
+    const auto copied = [](const py::array& array, const std::vector<py::ssize_t>& wanted, const char* axes) {
+        const Stack values = as_stack(array, static_cast<py::ssize_t>(wanted.size()), axes);
+        if (shape_of(values) != wanted)
+            throw Error("expected " + std::string(axes) + " of " + shape_text(wanted) + ", given " +
+                        shape_text(shape_of(values)));
+        return std::vector<float>(values.data(), values.data() + values.size());
+    };
+    std::vector<float> all =
+        copied(weights, {shape.n_places(), shape.n_channels, shape.n_taps(), shape.n_channels, side, side},
+               "(places, channels, taps, channels, side, side)");
+    const std::vector<py::ssize_t> frame{shape.n_channels, shape.height, shape.width};
+    std::vector<float> levels = copied(level, frame, "(channels, height, width)");
+    std::vector<float> scales = copied(scale, frame, "(channels, height, width)");
+    const py::gil_scoped_release released;
+    return std::make_shared<const Kernels>(shape, std::move(all), std::move(levels), std::move(scales),
+                                           stream.instruction_set());
 }
 
 Stack filtered(const py::array& frame, float cutoff) {
@@ -204,11 +250,33 @@ PYBIND11_MODULE(_core, module) {
              py::arg("model"), py::arg("height"), py::arg("width"), py::kw_only(), py::arg("dtype_in"),
              py::arg("dtype_out"), py::arg("threads"), py::arg("tile"), py::arg("max_bytes"), py::arg("weight_set"),
              py::arg("cutoff"), py::arg("offset"), py::arg("scan"))
-        .def("push", &push, py::arg("frame"))
-        .def("flush", &flush)
+        .def("push", &push<Stream>, py::arg("frame"))
+        .def("flush", &flush<Stream>)
         .def("reset", &Stream::reset)
-        .def("statistics", &statistics)
+        .def("statistics", &statistics<Stream>)
         .def_property_readonly("latency_frames", &Stream::latency_frames)
         .def_property_readonly("choice", [](const Stream& stream) { return stream.choice(); })
         .def_property_readonly("n_tiles", [](const Stream& stream) { return stream.tiles().tiles.size(); });
+
+    py::class_<FilterStream>(module, "FilterStream")
+        .def(py::init([](int height, int width, int n_channels, const std::vector<std::pair<int, int>>& taps,
+                         int radius_px, const std::string& dtype_in, const std::string& dtype_out,
+                         std::optional<std::pair<int, int>> scan) {
+                 return std::make_unique<FilterStream>(filter_shape(height, width, n_channels, taps, scan, radius_px),
+                                                       parse_dtype(dtype_in), parse_dtype(dtype_out),
+                                                       ops::instruction_set());
+             }),
+             py::arg("height"), py::arg("width"), py::kw_only(), py::arg("n_channels"), py::arg("taps"),
+             py::arg("radius_px"), py::arg("dtype_in"), py::arg("dtype_out"), py::arg("scan"))
+        .def(
+            "use",
+            [](FilterStream& stream, const py::array& weights, const py::array& level, const py::array& scale) {
+                stream.use(make_kernels(stream, weights, level, scale));
+            },
+            py::arg("weights"), py::arg("level"), py::arg("scale"))
+        .def("push", &push<FilterStream>, py::arg("frame"))
+        .def("flush", &flush<FilterStream>)
+        .def("reset", &FilterStream::reset)
+        .def("statistics", &statistics<FilterStream>)
+        .def_property_readonly("latency_frames", &FilterStream::latency_frames);
 }

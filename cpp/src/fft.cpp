@@ -114,6 +114,14 @@ Spectrum forward_transform(const float* frame, int height, int width, int n_colu
     return spectrum;
 }
 
+void backward_transform(Spectrum& spectrum, float* out) {
+    for (size_t i = 0; i < n_column_blocks(spectrum.n_columns); ++i)
+        with_columns(spectrum, i * block, [](FftBlock& columns, size_t) { columns.run(+1); });
+    const float scale = 1.0f / (static_cast<float>(spectrum.height) * static_cast<float>(spectrum.width));
+    for (size_t group = 0; group < n_groups(spectrum.height); ++group)
+        backward_group(spectrum, group, scale, 0.0f, out);
+}
+
 void keep_frequencies(const float* frame, int height, int width, int n_columns, float level,
                       const std::function<int(int)>& reach, ops::InstructionSet set, const Parallel& parallel,
                       float* out) {

@@ -19,6 +19,9 @@ struct Spectrum {
 // frame: (height, width), row-major. 1 <= n_columns <= width / 2 + 1.
 Spectrum forward_transform(const float* frame, int height, int width, int n_columns, ops::InstructionSet set);
 
+// The frame (height, width) of a spectrum; columns it does not hold count as zero. Uses the spectrum as scratch memory.
+void backward_transform(Spectrum& spectrum, float* out);
+
 // Calls task(0 ... n - 1), in any order and by any threads, and returns when all are done.
 using Parallel = std::function<void(size_t n, const std::function<void(size_t)>& task)>;
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,9 +30,8 @@ from lowdose_train.unet import UNet, padded
 # Largest difference as a share of the output's range. Each engine adds some thousands of products per pixel and layer
 # in its own order in float32; ten times less was seen.
 TOLERANCE = 1e-4
-SHAPES_PX = ((64, 96), (37, 90))
-"""Heights and widths compared: one that every network takes as it is, one that the core has to fill up."""
-TILE_PX = 32
+SHAPE_TO_FILL_UP_PX = (37, 90)
+"""Height and width of frames that are no multiple of any alignment."""
 MEMORY_SIDES_PX = (256, 512)
 BLOCK_MEMORY_SIDES_PX = (64, 128)
 
@@ -79,14 +79,17 @@ def check_windowed_parity(path: Path, network: UNet | ThreeDirections) -> dict[s
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     worst: dict[str, float] = {}
-    for shape in SHAPES_PX:
+    step = network.align_px
+    tile = 4 * step
+    long = 2 * step * math.ceil(network.margin_px / step) + 2 * tile  # so wide that no tile sees all of it
+    for shape in ((2 * step, long), SHAPE_TO_FILL_UP_PX):
         frames = random_frames((len(model.taps), len(model.channels), *shape))
         wanted = run_torch(network, frames)
         stack = frames[:, 0] if len(model.channels) == 1 else frames
         results = {
             "onnxruntime": run_onnxruntime(session, frames, network.align_px),
             "core": model.denoise(stack).reshape(wanted.shape),
-            "core, tiled": model.denoise(stack, tile=TILE_PX).reshape(wanted.shape),
+            "core, tiled": model.denoise(stack, tile=tile).reshape(wanted.shape),
         }
         for engine, result in results.items():
             difference = float(np.abs(result - wanted).max() / np.ptp(wanted))

@@ -31,13 +31,14 @@ class Job(Options):
     """What to do with one file, and how. None: decided from the data or the file.
 
     dtype: "auto" (the input's, or float32 where rounding would hurt), "same" or "float32". axes: one letter
-    per stored dimension. frames: (first, behind the last), Python's rule for slices. max_bytes caps the
-    memory of the stream: its buffers and one run of the network.
+    per stored dimension. scan: (scan_y, scan_x) where the file does not say it. frames: (first, behind the last),
+    Python's rule for slices. max_bytes caps the memory of the stream: its buffers and one run of the network.
     """
 
     max_bytes: float = DEFAULT_MAX_BYTES
     dtype: str = "auto"
     axes: str | None = None
+    scan: tuple[int, int] | None = None
     channel: int | None = None
     frames: slice = field(default_factory=lambda: slice(None))
     drift: bool = False
@@ -60,11 +61,13 @@ class FileSource:
         self.height, self.width, self.dtype = reader.height, reader.width, reader.dtype
         self.channels = list(range(reader.n_channels)) if job.channel is None else [job.channel]
         self.n_channels = len(self.channels)
-        self.channel_names = [str(channel) for channel in self.channels]
+        self.channel_names = [reader.channel_names[channel] for channel in self.channels]
         self.range = range(reader.n_frames)[job.frames]
         if not self.range:
             raise LowdoseError(f"{reader.path}: no frame is left of {reader.n_frames} by --frames")
-        self.scan: tuple[int, int] | None = None
+        if reader.scan_shape and len(self.range) != reader.n_frames:
+            raise LowdoseError(f"{reader.path} is a scan: a part of its patterns (--frames) is none")
+        self.scan = reader.scan_shape
 
     def __len__(self) -> int:
         return len(self.range)
@@ -87,12 +90,12 @@ def denoise_file(
     """
     start = time.perf_counter()
     check_output(source, out, job)
-    with open_stack(source, axes=job.axes) as reader:
+    with open_stack(source, axes=job.axes, scan=job.scan) as reader:
         frames = FileSource(reader, job)
         prepared = method.prepare(frames, job)
         dtype = chosen_dtype(job.dtype, frames)
         drift = find_drift(frames, progress) if job.drift else None
-        stream = prepared.stream(dtype if drift is None else np.float32)
+        stream = prepared.stream(frames, dtype if drift is None else np.float32)
         report = {
             "input": str(source),
             "output": str(out),
@@ -170,6 +173,8 @@ def chosen_dtype(wanted: str, frames: FileSource) -> np.dtype[Any]:
 
 def find_drift(frames: FileSource, progress: Progress) -> Drift:
     """Shifts estimated on the raw frames, smoothed by a Gaussian; several passes over the file."""
+    if frames.scan is not None:
+        raise LowdoseError(f"--drift is for frames along time and {frames.reader.path} is a scan")
     if frames.n_channels > 1:
         raise LowdoseError(f"--drift is for one channel and {frames.reader.path} has several: choose with --channel")
 

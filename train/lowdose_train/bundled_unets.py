@@ -29,6 +29,7 @@ PARTICLE_SIDE_PX = 128
 INPUT_PSNR_DB = (5.0, 20.0)
 GAUSSIAN_SHARE = (0.0, 0.95)
 MOST_GAIN = 40.0
+OFFSET = 1000.0
 FULL_SCALE = 20000.0
 """The truth's largest value in uint16, so that no noise is clipped."""
 
@@ -71,12 +72,23 @@ def single_channel_movies() -> dict[str, NDArray[Any]]:
 
 
 def recorded(clean: NDArray[np.float32], rng: np.random.Generator) -> NDArray[Any]:
-    """Frames with Poisson and Gaussian noise of a random share, at a dose that gives a random input PSNR."""
+    """Frames at a random input PSNR, whose noise is Gaussian by a random share."""
     share, psnr_db = rng.uniform(*GAUSSIAN_SHARE), rng.uniform(*INPUT_PSNR_DB)
+    return at_input_psnr(clean, rng, psnr_db, share)[0]
+
+
+def at_input_psnr(
+    clean: NDArray[np.float32], rng: np.random.Generator, psnr_db: float, share: float
+) -> tuple[NDArray[Any], NDArray[np.float32]]:
+    """Recorded frames with Poisson and Gaussian noise (`share` of the variance), and their expectation.
+
+    The dose gives them this PSNR against the range of the clean frames.
+    """
     # Noise variance in electrons: dose * mean / (1 - share); the square of the range: (dose * range)^2.
     dose = 10 ** (psnr_db / 10) * float(clean.mean()) / float(np.ptp(clean)) ** 2 / (1 - share)
     gain = min(MOST_GAIN, FULL_SCALE / (dose * float(clean.max())))
-    return poisson_gaussian(clean, rng, dose_per_pixel=dose, gaussian_share=share, gain=gain)
+    noisy = poisson_gaussian(clean, rng, dose_per_pixel=dose, gaussian_share=share, gain=gain, offset=OFFSET)
+    return noisy, (OFFSET + gain * dose * clean).astype(np.float32)
 
 
 def clean_particle_movies() -> dict[str, NDArray[Any]]:
@@ -92,7 +104,7 @@ def clean_particle_movies() -> dict[str, NDArray[Any]]:
 MODELS = {
     "n2v-lite": (Settings(method="n2v", epochs=4), single_channel_movies),
     "n2v-lite-dual": (Settings(method="n2v", epochs=5), stem_movies),
-    "synthesis3d-lite": (Settings(method="synthesis3d", epochs=90, lowest_dose=0.1), clean_particle_movies),
+    "synthesis3d-lite": (Settings(method="synthesis3d", epochs=80, lowest_dose=0.1), clean_particle_movies),
 }
 
 
@@ -100,12 +112,15 @@ MODELS = {
 @click.argument("name", type=click.Choice(list(MODELS)))
 @click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="Folder for the run's folder.")
 @click.option("--threads", default=1, show_default=True, help="CPU threads of PyTorch.")
+@click.option("--from", "start_from", type=click.Path(path_type=Path), help="Checkpoint of an earlier run.")
 @click.option("--resume", is_flag=True, help="Go on with an interrupted run.")
-def main(name: str, out: Path, threads: int, resume: bool) -> None:
+def main(name: str, out: Path, threads: int, start_from: Path | None, resume: bool) -> None:
     """Train the bundled model NAME; its checkpoint is OUT/NAME/best.pt."""
     settings, stacks = MODELS[name]
     settings = Settings.from_mapping({**settings.to_mapping(), "threads": threads})
-    result = train(settings, stacks(), out / name, resume=resume, show_progress=True, say=click.echo)
+    result = train(
+        settings, stacks(), out / name, start_from=start_from, resume=resume, show_progress=True, say=click.echo
+    )
     click.echo(f"{name}: {result.metrics}")
 
 

@@ -34,7 +34,7 @@ DEFAULTS: dict[Method, Defaults] = {
     "udvd": Defaults(epochs=50, learning_rate=3e-3, batch_size=2, crop_px=64, widths=("lite", "full")),
     "udvd-4d": Defaults(epochs=50, learning_rate=1e-3, batch_size=6, crop_px=64, widths=("lite", "full")),
     "n2v": Defaults(epochs=20, learning_rate=1e-3, batch_size=4, crop_px=128, widths=("lite", "full")),
-    "synthesis3d": Defaults(epochs=30, learning_rate=2e-3, batch_size=2, crop_px=64, widths=("lite", "full")),
+    "synthesis3d": Defaults(epochs=30, learning_rate=1e-3, batch_size=2, crop_px=64, widths=("lite", "full")),
 }
 NEIGHBOURS = ("cross", "line", "3x3")
 METHODS: tuple[Method, ...] = tuple(DEFAULTS)

@@ -35,6 +35,14 @@ def parse_range(text: str | None) -> slice:
     return slice(*(int(end) if end else None for end in match.groups()))
 
 
+def parse_scan(text: str | None) -> tuple[int, int] | None:
+    """Rows and columns from "NYxNX". Raises LowdoseError for anything else."""
+    match = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", text or "")
+    if text is not None and not match:
+        raise LowdoseError(f"--scan {text}: expected rows and columns, such as 64x128")
+    return (int(match[1]), int(match[2])) if match else None
+
+
 def parse_tile(text: str) -> int:
     """Tile side from "auto" (0) or a number of pixels."""
     if text == "auto":
@@ -53,7 +61,7 @@ def parse_tile(text: str) -> int:
     type=click.Path(path_type=Path),
     help="Output file, or folder for several inputs.",
 )
-@click.option("--model", "model_name", default="wcvd", show_default=True, help="Bundled model or model file.")
+@click.option("--model", "model_name", default="wcvd", show_default=True, help="wiener, bundled model or model file.")
 @click.option(
     "--device", default="auto", metavar="auto|cpu|cuda[:N]|tensorrt[:N]", help="Where to run.  [default: auto]"
 )
@@ -67,6 +75,8 @@ def parse_tile(text: str) -> int:
     help="auto: the input's, but float32 where rounding would cost more than 1 % of the signal.",
 )
 @click.option("--axes", help="What the file's dimensions are, such as TCYX; overrides the file.")
+@click.option("--scan", metavar="NYxNX", help="The frames are a scan of so many rows and columns, row by row.")
+@click.option("--as-stack", is_flag=True, help="A folder holds the frames of one stack or scan, an image each.")
 @click.option("--channel", type=int, help="Which channel to denoise, counted from 0.")
 @click.option("--frames", metavar="A:B", help="Only these frames: A is the first, B the one behind the last.")
 @click.option("--tile", default="auto", metavar="auto|N", help="Largest tile side in pixels.  [default: auto]")
@@ -81,8 +91,8 @@ def parse_tile(text: str) -> int:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output.")
 def denoise(
     inputs: tuple[str, ...], out: Path, model_name: str, device: str, drift: bool, lowpass: str, dtype: str,
-    axes: str | None, channel: int | None, frames: str | None, tile: str, max_mem: str, threads: int,
-    overwrite: bool, as_json: bool,
+    axes: str | None, scan: str | None, as_stack: bool, channel: int | None, frames: str | None, tile: str,
+    max_mem: str, threads: int, overwrite: bool, as_json: bool,
 ) -> int:  # fmt: skip
     """Denoise movies and images: files, folders (with all below them) or globs.
 
@@ -90,12 +100,15 @@ def denoise(
     reported. Inputs are never changed, and an output appears under its name only when it is complete.
     With several inputs the rest goes on when one fails; the exit code is then 2.
     """
-    pairs = plan(inputs, out)
+    pairs = [(Path(folder), out) for folder in inputs] if as_stack else plan(inputs, out)
+    if as_stack and len(pairs) > 1:
+        raise LowdoseError("--as-stack takes one folder and one output file")
     method = find_method(model_name, device=device)
     job = Job(
         settings=settings_from(lowpass),
         dtype=dtype,
         axes=axes,
+        scan=parse_scan(scan),
         channel=channel,
         frames=parse_range(frames),
         drift=drift,

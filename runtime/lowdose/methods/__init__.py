@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from lowdose.methods.method import Method
 from lowdose.methods.network import Network
+from lowdose.methods.reucid import Reucid
+from lowdose.methods.wiener import Wiener
 from lowdose.model import load
 
 
 def find_method(name: str, *, device: str = "auto") -> Method:
-    """A method by the name that `lowdose denoise --model` takes: a bundled model or a model file.
+    """A method by the name that `lowdose denoise --model` takes: "wiener", "reucid", a bundled model or a model file.
 
-    Raises LowdoseError for an unknown name or a device that is not there.
+    Raises LowdoseError for an unknown name, and for a device that is not there or that the method cannot use.
     """
+    if name == "wiener":
+        return Wiener()
+    if name == "reucid":
+        return Reucid()
     return Network(load(name, device=device))

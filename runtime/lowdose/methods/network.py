@@ -27,7 +27,7 @@ class Network:
         if model.scan and frames.scan is None:
             raise LowdoseError(f"{model.name} denoises scans and these are frames along time; give --scan NYxNX")
         settings = model.settings_for(frames, options.settings, options.threads)
-        return PreparedNetwork(model, frames, options, settings, order)
+        return PreparedNetwork(model, options, settings, order)
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,6 @@ class PreparedNetwork:
     """A model file with all its settings. order: the file's channel for each of the model's."""
 
     model: Model
-    frames: FrameSource
     options: Options
     settings: Settings
     order: list[int]
@@ -63,13 +62,13 @@ class PreparedNetwork:
             parts.append(f"offset {self.settings.offset:g}")
         return ", ".join(parts) or "nothing to choose"
 
-    def stream(self, out_dtype: DTypeLike) -> FrameStream:
+    def stream(self, frames: FrameSource, out_dtype: DTypeLike) -> FrameStream:
         stream = self.model.stream(
-            self.frames.height,
-            self.frames.width,
-            self.frames.dtype,
+            frames.height,
+            frames.width,
+            frames.dtype,
             out_dtype=out_dtype,
-            scan=self.frames.scan if self.model.scan else None,
+            scan=frames.scan if self.model.scan else None,
             settings=self.settings,
             threads=self.options.threads,
             tile=self.options.tile,

@@ -2,6 +2,7 @@
 
 from lowdose.simulate.detectors import counting, linear_integration, poisson_gaussian
 from lowdose.simulate.diffraction import diffraction_scan
+from lowdose.simulate.haadf import haadf_movie
 from lowdose.simulate.hrtem import hrtem_movie
 from lowdose.simulate.movie import Movie, simulate
 from lowdose.simulate.particles import particle_movie
@@ -13,6 +14,7 @@ __all__ = [
     "Scene",
     "counting",
     "diffraction_scan",
+    "haadf_movie",
     "hrtem_movie",
     "linear_integration",
     "particle_movie",

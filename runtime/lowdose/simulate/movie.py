@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from lowdose.errors import LowdoseError
 from lowdose.simulate.detectors import Recorded, counting, linear_integration, poisson_gaussian
 from lowdose.simulate.diffraction import diffraction_scan
+from lowdose.simulate.haadf import haadf_movie
 from lowdose.simulate.hrtem import hrtem_movie
 from lowdose.simulate.particles import particle_movie
 from lowdose.simulate.scene import Scene, plain
@@ -21,6 +22,7 @@ from lowdose.simulate.stem import stem_movie
 SPECIMENS: dict[str, Callable[..., Scene]] = {
     "hrtem": hrtem_movie,
     "stem": stem_movie,
+    "haadf": haadf_movie,
     "particles": particle_movie,
     "diffraction": diffraction_scan,
 }
@@ -31,7 +33,7 @@ DETECTORS: dict[str, Callable[..., Recorded]] = {
 }
 # What fits a specimen better than the detector's own default. Few of the electrons of a focused probe reach a
 # detector: mean 0.25 (ADF) and 17 (BF) per pixel. A diffraction scan has its electrons per pattern.
-DOSE_PER_PIXEL = {"stem": 50.0, "particles": 100.0, "diffraction": 2000.0}
+DOSE_PER_PIXEL = {"stem": 50.0, "haadf": 50.0, "particles": 100.0, "diffraction": 2000.0}
 
 
 @dataclass(frozen=True)

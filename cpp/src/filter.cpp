@@ -1,0 +1,235 @@
+#include "filter.hpp"
+
+#include <algorithm>
+#include <atomic>
+#include <cstdlib>
+#include <string>
+#include <utility>
+
+#include "error.hpp"
+
+namespace lowdose {
+
+namespace {
+
+// The next length without a prime factor above 5.
+int quick_length(int length) {
+    for (int n = length;; ++n) {
+        int rest = n;
+        for (const int p : {2, 3, 5})
+            while (rest % p == 0) rest /= p;
+        if (rest == 1) return n;
+    }
+}
+
+// Mirrored about the first and last of `length` pixels, as often as it takes.
+int mirrored(int index, int length) {
+    const int twice = std::max(1, 2 * (length - 1));
+    const int rest = ((index % twice) + twice) % twice;
+    return rest < length ? rest : twice - rest;
+}
+
+Contract ring_contract(const FilterShape& shape) {
+    Contract contract;
+    contract.method = "this filter";
+    contract.scan = shape.scan.has_value();
+    contract.taps = shape.taps;
+    return contract;
+}
+
+Spectrum zeros(int height, int width, ops::InstructionSet set) {
+    const int n_columns = width / 2 + 1;
+    const auto size = static_cast<size_t>(height) * static_cast<size_t>(n_columns);
+    return {height, width, n_columns, set, std::vector<float>(size), std::vector<float>(size)};
+}
+
+}  // namespace
+
+int FilterShape::reach() const {
+    int reach = 0;
+    for (const Tap& tap : taps) reach = std::max(reach, std::abs(tap.dx));
+    return reach;
+}
+
+Kernels::Kernels(const FilterShape& shape, std::vector<float> weights, std::vector<float> level,
+                 std::vector<float> scale, ops::InstructionSet set)
+    : shape_(shape), weights_(std::move(weights)), level_(std::move(level)), scale_(std::move(scale)), set_(set) {
+    const int inside = shape_.scan ? 0 : shape_.reach();
+    for (int out = 0; out < shape_.n_channels; ++out)
+        for (int tap = 0; tap < shape_.n_taps(); ++tap)
+            for (int in = 0; in < shape_.n_channels; ++in) inside_.push_back(transform(inside, out, tap, in));
+}
+
+// The kernel is turned round, because the product of spectra is a convolution and the filter a correlation.
+Spectrum Kernels::transform(int place, int out, int tap, int in) const {
+    const int radius = shape_.radius_px, side = 2 * radius + 1, n = shape_.n_channels;
+    const int height = quick_length(shape_.height + 2 * radius), width = quick_length(shape_.width + 2 * radius);
+    const size_t first = static_cast<size_t>(((place * n + out) * shape_.n_taps() + tap) * n + in) *
+                         static_cast<size_t>(side) * static_cast<size_t>(side);
+    std::vector<float> plane(static_cast<size_t>(height) * static_cast<size_t>(width));
+    for (int y = -radius; y <= radius; ++y)
+        for (int x = -radius; x <= radius; ++x) {
+            const int row = (height - y) % height, column = (width - x) % width;
+            plane[static_cast<size_t>(row) * static_cast<size_t>(width) + static_cast<size_t>(column)] =
+                weights_[first + static_cast<size_t>((y + radius) * side + x + radius)];
+        }
+    return forward_transform(plane.data(), height, width, width / 2 + 1, set_);
+}
+
+const Spectrum& Kernels::spectrum(int place, int out, int tap, int in) const {
+    const int n = shape_.n_channels, n_taps = shape_.n_taps();
+    const auto at = static_cast<size_t>((out * n_taps + tap) * n + in);
+    if (shape_.scan || place == shape_.reach()) return inside_[at];
+    if (place != end_place_) {
+        at_end_.clear();
+        for (int i = 0; i < n * n_taps * n; ++i)
+            at_end_.push_back(transform(place, i / (n_taps * n), i / n % n_taps, i % n));
+        end_place_ = place;
+    }
+    return at_end_[at];
+}
+
+FilterStream::FilterStream(const FilterShape& shape, DType in, DType out, ops::InstructionSet set)
+    : shape_(shape),
+      in_(in),
+      out_(out),
+      set_(set),
+      padded_height_(quick_length(shape.height + 2 * shape.radius_px)),
+      padded_width_(quick_length(shape.width + 2 * shape.radius_px)),
+      n_coefficients_(static_cast<size_t>(padded_height_) * static_cast<size_t>(padded_width_ / 2 + 1)),
+      ring_(ring_contract(shape), shape.scan.value_or(ScanShape{1, 1}),
+            2 * n_coefficients_ * static_cast<size_t>(shape.n_channels)),
+      sum_(zeros(padded_height_, padded_width_, set)) {
+    const auto plane = static_cast<size_t>(shape.height) * static_cast<size_t>(shape.width);
+    frame_.resize(plane * static_cast<size_t>(shape.n_channels));
+    denoised_.resize(frame_.size());
+    padded_.resize(static_cast<size_t>(padded_height_) * static_cast<size_t>(padded_width_));
+    filtered_.resize(padded_.size());
+}
+
+void FilterStream::use(std::shared_ptr<const Kernels> kernels) { std::atomic_store(&kernels_, std::move(kernels)); }
+
+void FilterStream::reset() {
+    ring_.clear();
+    n_out_ = 0;
+    ended_ = false;
+    statistics_ = Statistics{};
+}
+
+// The normalised frame stands in the middle of mirrored borders.
+void FilterStream::transform_frame(float* spectrum) {
+    const int radius = shape_.radius_px;
+    const auto plane = static_cast<size_t>(shape_.height) * static_cast<size_t>(shape_.width);
+    for (int channel = 0; channel < shape_.n_channels; ++channel) {
+        const size_t first = static_cast<size_t>(channel) * plane;
+        for (int y = 0; y < shape_.height + 2 * radius; ++y) {
+            const size_t row =
+                first + static_cast<size_t>(mirrored(y - radius, shape_.height)) * static_cast<size_t>(shape_.width);
+            float* to = padded_.data() + static_cast<size_t>(y) * static_cast<size_t>(padded_width_);
+            for (int x = 0; x < shape_.width + 2 * radius; ++x) {
+                const bool inside = x >= radius && x < radius + shape_.width;
+                to[x] = frame_[row + static_cast<size_t>(inside ? x - radius : mirrored(x - radius, shape_.width))];
+            }
+        }
+        const Spectrum s =
+            forward_transform(padded_.data(), padded_height_, padded_width_, padded_width_ / 2 + 1, set_);
+        spectrum = std::copy(s.re.begin(), s.re.end(), spectrum);
+        spectrum = std::copy(s.im.begin(), s.im.end(), spectrum);
+    }
+}
+
+bool FilterStream::push(const void* frame, std::ptrdiff_t row_stride_bytes, std::ptrdiff_t channel_stride_bytes,
+                        void* out) {
+    if (shape_.scan && ring_.count() == static_cast<long long>(shape_.scan->n_y) * shape_.scan->n_x)
+        throw Error("the scan of " + std::to_string(shape_.scan->n_y) + "x" + std::to_string(shape_.scan->n_x) +
+                    " positions is complete: flush before the next one");
+    const Stopwatch watch;
+    const auto kernels = std::atomic_load(&kernels_);
+    const auto plane = static_cast<size_t>(shape_.height) * static_cast<size_t>(shape_.width);
+    for (int channel = 0; channel < shape_.n_channels; ++channel)
+        to_float(static_cast<const unsigned char*>(frame) + channel * channel_stride_bytes, in_, row_stride_bytes,
+                 shape_.height, shape_.width, 0.0f, frame_.data() + static_cast<size_t>(channel) * plane);
+    for (size_t i = 0; i < frame_.size(); ++i) frame_[i] = (frame_[i] - kernels->level_[i]) / kernels->scale_[i];
+    transform_frame(ring_.next());
+    ring_.take();
+    statistics_.convert.add(watch.milliseconds());
+    statistics_.frames_in += 1;
+    if (ring_.count() <= ring_.latency()) return false;
+    emit(ring_.count() - 1 - ring_.latency(), watch, out);
+    return true;
+}
+
+bool FilterStream::flush(void* out) {
+    if (n_out_ < ring_.count() && ring_.count() >= ring_.shortest()) {
+        ended_ = true;
+        emit(n_out_, Stopwatch(), out);
+        return true;
+    }
+    const long long n_in = ring_.count();
+    const bool complete = n_out_ == n_in;
+    ring_.clear();
+    n_out_ = 0;
+    ended_ = false;
+    if (!complete)
+        throw Error("this filter needs at least " + std::to_string(ring_.shortest()) + " frames and was given " +
+                    std::to_string(n_in));
+    return false;
+}
+
+// The ends of a sequence have kernels of their own, which do without the frames that are not there. A sequence with
+// fewer frames than the window takes those of the inside, and mirrored frames.
+int FilterStream::place_of(long long index) const {
+    const int reach = shape_.reach();
+    if (shape_.scan) return 0;
+    if (ended_ && ring_.count() <= 2 * reach) return reach;
+    if (index < reach) return static_cast<int>(index);
+    const long long behind = ring_.count() - 1 - index;
+    return ended_ && behind < reach ? 2 * reach - static_cast<int>(behind) : reach;
+}
+
+// filtered_ = the sum over taps and channels, on padded frames.
+void FilterStream::filter(const Kernels& kernels, const std::vector<const float*>& window, int place, int out) {
+    std::fill(sum_.re.begin(), sum_.re.end(), 0.0f);
+    std::fill(sum_.im.begin(), sum_.im.end(), 0.0f);
+    for (size_t tap = 0; tap < window.size(); ++tap)
+        for (int in = 0; in < shape_.n_channels; ++in) {
+            const Spectrum& kernel = kernels.spectrum(place, out, static_cast<int>(tap), in);
+            const float* re = window[tap] + 2 * n_coefficients_ * static_cast<size_t>(in);
+            const float* im = re + n_coefficients_;
+            const float *k_re = kernel.re.data(), *k_im = kernel.im.data();
+            float *to_re = sum_.re.data(), *to_im = sum_.im.data();
+            for (size_t i = 0; i < n_coefficients_; ++i) {
+                to_re[i] += re[i] * k_re[i] - im[i] * k_im[i];
+                to_im[i] += re[i] * k_im[i] + im[i] * k_re[i];
+            }
+        }
+    backward_transform(sum_, filtered_.data());
+}
+
+void FilterStream::emit(long long index, const Stopwatch& since, void* out) {
+    const Stopwatch filter_watch;
+    const auto kernels = std::atomic_load(&kernels_);
+    const std::vector<const float*> window = ring_.window(index);
+    const auto plane = static_cast<size_t>(shape_.height) * static_cast<size_t>(shape_.width);
+    for (int channel = 0; channel < shape_.n_channels; ++channel) {
+        filter(*kernels, window, place_of(index), channel);
+        for (int y = 0; y < shape_.height; ++y) {
+            const float* from = filtered_.data() +
+                                static_cast<size_t>(y + shape_.radius_px) * static_cast<size_t>(padded_width_) +
+                                static_cast<size_t>(shape_.radius_px);
+            const size_t row =
+                static_cast<size_t>(channel) * plane + static_cast<size_t>(y) * static_cast<size_t>(shape_.width);
+            for (size_t x = 0; x < static_cast<size_t>(shape_.width); ++x)
+                denoised_[row + x] = kernels->level_[row + x] + kernels->scale_[row + x] * from[x];
+        }
+    }
+    statistics_.network.add(filter_watch.milliseconds());
+    const Stopwatch watch;
+    from_float(denoised_.data(), denoised_.size(), 0.0f, out_, out);
+    statistics_.output.add(watch.milliseconds());
+    statistics_.total.add(since.milliseconds());
+    statistics_.frames_out += 1;
+    n_out_ = index + 1;
+}
+
+}  // namespace lowdose

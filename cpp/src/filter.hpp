@@ -1,0 +1,91 @@
+// A linear filter over neighbouring frames and pixels, applied to a stream in the Fourier domain: a new frame costs one
+// transform, a product per frame of the window and one transform back, whatever the size of the kernels.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "contract.hpp"
+#include "convert.hpp"
+#include "fft.hpp"
+#include "frames.hpp"
+#include "statistics.hpp"
+
+namespace lowdose {
+
+struct FilterShape {
+    int height, width, n_channels;
+    std::vector<Tap> taps;
+    std::optional<ScanShape> scan;
+    int radius_px;  // of the kernels: 2 * radius_px + 1 a side
+
+    int n_taps() const { return static_cast<int>(taps.size()); }
+    int reach() const;  // largest |dx|, for frames along time
+    // Kernels for as many places of a sequence: its first `reach` frames, those inside, its last `reach` frames.
+    // The positions of a scan all have the same.
+    int n_places() const { return scan ? 1 : 2 * reach() + 1; }
+};
+
+// What a filter computes, for one stream: for output channel c, at place p of the sequence,
+// level + scale * sum of weights[p][c][tap][channel][y][x] * (frame - level) / scale around the pixel.
+class Kernels {
+public:
+    // weights: (n_places, channels, taps, channels, side, side); level, scale: (channels, height, width).
+    Kernels(const FilterShape& shape, std::vector<float> weights, std::vector<float> level, std::vector<float> scale,
+            ops::InstructionSet set);
+
+private:
+    friend class FilterStream;
+    const Spectrum& spectrum(int place, int out, int tap, int in) const;
+    Spectrum transform(int place, int out, int tap, int in) const;
+
+    FilterShape shape_;
+    std::vector<float> weights_, level_, scale_;
+    ops::InstructionSet set_;
+    std::vector<Spectrum> inside_;          // of the place inside a sequence
+    mutable std::vector<Spectrum> at_end_;  // of the place asked for last
+    mutable int end_place_ = -1;
+};
+
+// Not thread-safe, but `use` may be called by another thread: the next frame is filtered with the new kernels.
+class FilterStream {
+public:
+    FilterStream(const FilterShape& shape, DType in, DType out, ops::InstructionSet set);
+
+    // Kernels that replace others must have their level and scale: the frames that wait are normalised already.
+    void use(std::shared_ptr<const Kernels> kernels);
+
+    // As Stream::push and Stream::flush.
+    bool push(const void* frame, std::ptrdiff_t row_stride_bytes, std::ptrdiff_t channel_stride_bytes, void* out);
+    bool flush(void* out);
+    void reset();
+
+    int latency_frames() const { return ring_.latency(); }
+    const FilterShape& shape() const { return shape_; }
+    ops::InstructionSet instruction_set() const { return set_; }
+    DType in() const { return in_; }
+    DType out() const { return out_; }
+    const Statistics& statistics() const { return statistics_; }
+
+private:
+    void transform_frame(float* spectrum);
+    void emit(long long index, const Stopwatch& since, void* out);
+    void filter(const Kernels& kernels, const std::vector<const float*>& window, int place, int out);
+    int place_of(long long index) const;
+
+    FilterShape shape_;
+    DType in_, out_;
+    ops::InstructionSet set_;
+    std::shared_ptr<const Kernels> kernels_;
+    int padded_height_, padded_width_;
+    size_t n_coefficients_;
+    FrameRing ring_;  // of spectra: per channel real parts, then imaginary parts
+    std::vector<float> frame_, padded_, filtered_, denoised_;
+    Spectrum sum_;
+    Statistics statistics_;
+    bool ended_ = false;
+    long long n_out_ = 0;
+};
+
+}  // namespace lowdose

@@ -1,0 +1,89 @@
+"""The self-calibrating blind filter as a method: fitted to the noisy frames it then denoises."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from lowdose.errors import LowdoseError
+from lowdose.methods.method import FrameStream, Options
+from lowdose.sample import middle
+from lowdose.source import FrameSource
+from lowdose.wiener import BlindFilter, fit_movie, fit_scan
+
+# Pixels that are fitted to, of all frames and channels: enough that the weights hardly fit the noise, few enough for
+# a second.
+FITTED_PIXELS = 8e6
+MIN_FITTED_FRAMES = 16
+N_RUNS = 3
+FITTED_SCAN_SIDE = 32
+N_MEAN_PATTERNS = 1024
+
+
+class Wiener:
+    """The self-calibrating blind filter (`lowdose.wiener`): no training, no parameters."""
+
+    name = "wiener"
+    device = "cpu"
+    runtime = "closed-form fit"
+
+    def prepare(self, frames: FrameSource, options: Options) -> PreparedWiener:
+        if options.settings.cutoff is not None or options.settings.weight_set is not None:
+            raise LowdoseError("wiener takes no low-pass and no weight set: leave out --lowpass")
+        if frames.scan is not None:
+            fitted = fit_scan(*sample_scan(frames, frames.scan))
+        else:
+            fitted = fit_movie(sample_runs(frames))
+        return PreparedWiener(fitted, "frames" if frames.scan is None else "patterns")
+
+
+@dataclass(frozen=True)
+class PreparedWiener:
+    fitted: BlindFilter
+    unit: str
+
+    @property
+    def report(self) -> dict[str, Any]:
+        return dict(self.fitted.report)
+
+    @property
+    def summary(self) -> str:
+        n, diameter, _ = self.fitted.report["window"]
+        return (
+            f"window of {n} {self.unit} and {diameter} px, fitted to {self.fitted.report['fitted_frames']} {self.unit}"
+        )
+
+    def stream(self, frames: FrameSource, out_dtype: DTypeLike) -> FrameStream:
+        return self.fitted.stream(frames.height, frames.width, frames.dtype, out_dtype=out_dtype, scan=frames.scan)
+
+
+def sample_runs(frames: FrameSource) -> list[NDArray[np.float32]]:
+    """Runs of consecutive frames to fit to, (n_frames, n_channels, height, width), spread over a long sequence.
+
+    Of large frames the middle is taken.
+    """
+    pixels = middle(frames[0]).size
+    n_frames = max(MIN_FITTED_FRAMES, int(FITTED_PIXELS / pixels))
+    if n_frames >= len(frames):
+        starts, length = [0], len(frames)
+    else:
+        length = n_frames // N_RUNS
+        starts = [round(i * (len(frames) - length) / (N_RUNS - 1)) for i in range(N_RUNS)]
+    runs = [[middle(frames[start + i]) for i in range(length)] for start in starts]
+    return [np.asarray(run, np.float32).reshape(length, -1, *run[0].shape[-2:]) for run in runs]
+
+
+def sample_scan(frames: FrameSource, scan: tuple[int, int]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """The middle of a scan, (n_y, n_x, height, width), and the mean of patterns from all over it, (height, width)."""
+    sides = [min(n, FITTED_SCAN_SIDE) for n in scan]
+    first = [(n - side) // 2 for n, side in zip(scan, sides, strict=True)]
+    rows, columns = (range(start, start + side) for start, side in zip(first, sides, strict=True))
+    block = np.array([[np.asarray(frames[y * scan[1] + x], np.float32) for x in columns] for y in rows])
+    spread = np.unique(np.linspace(0, len(frames) - 1, min(len(frames), N_MEAN_PATTERNS)).round().astype(int))
+    total = np.zeros((frames.height, frames.width))
+    for index in spread:
+        total += frames[int(index)]
+    return block, (total / len(spread)).astype(np.float32)

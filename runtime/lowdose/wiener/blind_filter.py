@@ -1,0 +1,96 @@
+"""A fitted blind filter and its stream."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from lowdose import _core
+from lowdose.source import Frame
+
+
+@dataclass(frozen=True)
+class BlindFilter:
+    """Weights of a blind filter, and what they were fitted to.
+
+    weights: float32 (places, channels, taps, channels, side, side): the prediction for an output channel is
+    level + scale times the sum over taps, channels, y and x of weights times (frame - level) / scale. places: of a
+    sequence, its first frames, those inside, its last ones; one for a scan, all positions alike. taps: (dy, dx) over
+    the scan, along time (0, dt). level, scale: float32 (n_channels, 1, 1) or, for scans, frames (n_channels, height,
+    width). report: what was chosen, JSON-able.
+    """
+
+    weights: NDArray[np.float32]
+    taps: list[tuple[int, int]]
+    level: NDArray[np.float32]
+    scale: NDArray[np.float32]
+    report: dict[str, Any]
+
+    @property
+    def n_channels(self) -> int:
+        return int(self.weights.shape[1])
+
+    @property
+    def radius_px(self) -> int:
+        return int(self.weights.shape[-1]) // 2
+
+    def stream(
+        self,
+        height: int,
+        width: int,
+        dtype: DTypeLike,
+        *,
+        out_dtype: DTypeLike = np.float32,
+        scan: tuple[int, int] | None = None,
+    ) -> FilterStream:
+        """A stream of frames (height, width), with several channels (n_channels, height, width)."""
+        core = _core.FilterStream(
+            height,
+            width,
+            n_channels=self.n_channels,
+            taps=self.taps,
+            radius_px=self.radius_px,
+            dtype_in=np.dtype(dtype).name,
+            dtype_out=np.dtype(out_dtype).name,
+            scan=scan,
+        )
+        stream = FilterStream(core, (self.n_channels, height, width))
+        stream.use(self)
+        return stream
+
+
+class FilterStream:
+    """Filters frames as they come, in the Fourier domain. Made by `BlindFilter.stream`."""
+
+    def __init__(self, core: _core.FilterStream, frame_shape: tuple[int, int, int]) -> None:
+        self._core = core
+        self._shape = frame_shape
+
+    @property
+    def latency_frames(self) -> int:
+        """How many frames a result comes after its frame."""
+        return self._core.latency_frames
+
+    @property
+    def stats(self) -> dict[str, Any]:
+        """As `lowdose.Stream.stats`."""
+        return {"n_tiles": 1, **self._core.statistics()}
+
+    def push(self, frame: Frame) -> Frame | None:
+        """Take one frame; return the next result, or None at the start. Errors as those of `lowdose.Stream.push`."""
+        return self._core.push(frame)
+
+    def flush(self) -> list[Frame]:
+        """End the sequence and return the results still due, so that as many frames come out as went in."""
+        results = []
+        while (frame := self._core.flush()) is not None:
+            results.append(frame)
+        return results
+
+    def use(self, fitted: BlindFilter) -> None:
+        """Go on with other weights from the next frame on; they must have been fitted with the same level and taps."""
+        level, scale = (np.broadcast_to(plane, self._shape) for plane in (fitted.level, fitted.scale))
+        self._core.use(fitted.weights, level, scale)

@@ -1,0 +1,82 @@
+"""Autocovariances of noisy frames over time, channels, y and x."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Covariances:
+    """values[i, j, dt + max_dt, dy + max_px, dx + max_px] = mean of y_i(t, y, x) y_j(t + dt, y + dy, x + dx).
+
+    y_i is channel i less its level, zero outside the frames; the mean runs over all pixels of all pairs of frames that
+    are there. n_values: pixels of a channel that went in. n_frames: of the longest run.
+    """
+
+    values: Floats
+    max_dt: int
+    max_px: int
+    n_values: int
+    n_frames: int
+
+    def tapered(self) -> Covariances:
+        """The same with frames outside a run taken as zero too. Means over the pairs that are there need not be the
+        covariances of anything (a matrix of them can have negative eigenvalues); these always are."""
+        dt = np.abs(np.arange(-self.max_dt, self.max_dt + 1))
+        share = np.maximum(0, 1 - dt / self.n_frames)[:, None, None]
+        return replace(self, values=self.values * share)
+
+    @property
+    def n_channels(self) -> int:
+        return len(self.values)
+
+
+def quick_length(length: int) -> int:
+    """The next length without a prime factor above 5, for which the transform is quick."""
+    while True:
+        rest = length
+        for prime in (2, 3, 5):
+            while rest % prime == 0:
+                rest //= prime
+        if rest == 1:
+            return length
+        length += 1
+
+
+def covariances(
+    runs: Iterable[NDArray[np.float32]], level: NDArray[np.float32], max_dt: int, max_px: int
+) -> Covariances:
+    """Covariances of runs of consecutive frames, each (n_frames, n_channels, height, width), all of one frame size.
+
+    level: per channel, subtracted. One transform per frame, padded so that no pair wraps around the border, and one
+    product per pair of frames; Wiener-Khinchin.
+    """
+    runs = list(runs)
+    n_channels, height, width = runs[0].shape[1:]
+    padded = (quick_length(height + max_px), quick_length(width + max_px))
+    sums = np.zeros((max_dt + 1, n_channels, n_channels, padded[0], padded[1] // 2 + 1), np.complex64)
+    n_pairs = np.zeros(max_dt + 1, int)
+    for run in runs:
+        recent: deque[NDArray[np.complex64]] = deque(maxlen=max_dt + 1)
+        for frame in run:
+            recent.appendleft(np.fft.rfft2(frame - level[:, None, None], s=padded).astype(np.complex64, copy=False))
+            for dt, earlier in enumerate(recent):
+                n_pairs[dt] += 1
+                for i in range(n_channels):
+                    for j in range(n_channels):
+                        sums[dt, i, j] += np.conj(earlier[i]) * recent[0][j]
+    lags = np.arange(-max_px, max_px + 1)
+    values = np.zeros((n_channels, n_channels, 2 * max_dt + 1, len(lags), len(lags)))
+    for dt in range(max_dt + 1):
+        plane = np.fft.irfft2(sums[dt], s=padded)[..., lags[:, None], lags[None, :]]
+        mean = plane / (height * width * max(1, n_pairs[dt]))  # (n_channels, n_channels, lags, lags)
+        values[:, :, max_dt + dt] = mean
+        values[:, :, max_dt - dt] = mean.swapaxes(0, 1)[..., ::-1, ::-1]
+    return Covariances(values, max_dt, max_px, int(n_pairs[0]) * height * width, max(map(len, runs)))

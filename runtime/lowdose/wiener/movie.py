@@ -1,0 +1,103 @@
+"""Fit a blind filter to a movie or a single frame, of one or several channels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lowdose.errors import LowdoseError
+from lowdose.wiener.blind_filter import BlindFilter
+from lowdose.wiener.covariance import Covariances, covariances
+from lowdose.wiener.predictor import Prediction, predict, window
+
+FRAMES = (1, 3, 5, 7, 11, 13)
+LARGEST_DIAMETER_PX = 21
+# Unknowns of one solution, chosen so that a fit stays below a second: twice as many for one channel, whose opposite
+# neighbours have the same weights; fewer at the ends of a movie, which have a solution each.
+MAX_UNKNOWNS = 1250
+MAX_UNKNOWNS_AT_END = 600
+
+
+def fit_movie(runs: Sequence[NDArray[np.float32]], level: NDArray[np.float32] | None = None) -> BlindFilter:
+    """Fit to runs of consecutive frames, each (n_frames, n_channels, height, width); one frame is enough.
+
+    The window is chosen by the error of predicting noisy pixels, which is the error of the result plus the noise
+    whatever the window. level: per channel, subtracted; the mean where it is None. Raises LowdoseError for pixels that
+    are not finite and for constant frames.
+    """
+    if not all(np.isfinite(run).all() for run in runs):
+        raise LowdoseError("there are NaN or infinite pixels; replace them first")
+    if level is None:
+        level = np.mean([run.mean(axis=(0, 2, 3), dtype=np.float64) for run in runs], axis=0).astype(np.float32)
+    n_frames, n_channels, height, width = runs[0].shape
+    usable = [n for n in FRAMES if n // 2 <= (n_frames - 1) // 2]
+    limit = min(LARGEST_DIAMETER_PX, 2 * min(height, width) - 1)
+    diameters = {n: diameter_px(n, n_channels, limit, MAX_UNKNOWNS * (2 if n_channels == 1 else 1)) for n in usable}
+    moments = covariances(runs, level, usable[-1] - 1, 2 * (max(diameters.values()) // 2))
+    if not all(variance(moments, channel) > 0 for channel in range(n_channels)):
+        raise LowdoseError("the frames are constant: there is nothing to fit")
+
+    try:
+        places = solve_places(moments, diameters, limit)
+    except np.linalg.LinAlgError:
+        places = solve_places(moments.tapered(), diameters, limit)
+    n, reach = len(places), len(places) // 2
+    radius = diameters[n] // 2
+    weights = np.zeros((n, n_channels, n, n_channels, 2 * radius + 1, 2 * radius + 1), np.float32)
+    for place, predictions in enumerate(places):
+        for channel, prediction in enumerate(predictions):
+            c, dt, dy, dx = prediction.offsets.T
+            weights[place, channel, dt + reach, c, dy + radius, dx + radius] = prediction.weights
+    report = {
+        "window": [n, diameters[n], diameters[n]],
+        "prediction_error": [prediction.error for prediction in places[reach]],
+        "fitted_frames": sum(len(run) for run in runs),
+    }
+    plane = level[:, None, None]
+    return BlindFilter(weights, [(0, dt) for dt in range(-reach, reach + 1)], plane, np.ones_like(plane), report)
+
+
+def solve_places(moments: Covariances, diameters: dict[int, int], limit: int) -> list[list[Prediction]]:
+    """Predictions per channel for each place of a sequence: its first frames, those inside, its last ones."""
+    n, inside = best_window(moments, diameters)
+    reach = n // 2
+    first = [ends(moments, range(-i, reach + 1), limit) for i in range(reach)]
+    if moments.n_channels == 1:  # time backwards: the opposite neighbours
+        last = [[Prediction(-p.offsets, p.weights, p.error) for p in place] for place in reversed(first)]
+    else:
+        last = [ends(moments, range(-reach, i + 1), limit) for i in reversed(range(reach))]
+    return [*first, inside, *last]
+
+
+def diameter_px(n_frames: int, n_channels: int, limit: int, max_unknowns: int) -> int:
+    """The largest odd diameter up to `limit` whose window has at most `max_unknowns` neighbours; at least 3."""
+    diameter = max(3, limit - 1 + limit % 2)
+    while diameter > 3 and len(window(range(n_frames), diameter, n_channels)) > max_unknowns:
+        diameter -= 2
+    return diameter
+
+
+def best_window(moments: Covariances, diameters: dict[int, int]) -> tuple[int, list[Prediction]]:
+    """Number of frames and prediction per channel with the least error; more frames are tried while they help."""
+    best: tuple[float, int, list[Prediction]] | None = None
+    for n, diameter in diameters.items():
+        offsets = window(range(-(n // 2), n // 2 + 1), diameter, moments.n_channels)
+        predictions = [predict(moments, channel, offsets) for channel in range(moments.n_channels)]
+        error = float(np.sum([p.error / variance(moments, c) for c, p in enumerate(predictions)]))
+        if best is not None and error > best[0]:
+            break
+        best = (error, n, predictions)
+    assert best is not None  # there is always the window of one frame
+    return best[1:]
+
+
+def variance(moments: Covariances, channel: int) -> float:
+    return float(moments.values[channel, channel, moments.max_dt, moments.max_px, moments.max_px])
+
+
+def ends(moments: Covariances, steps: range, limit: int) -> list[Prediction]:
+    """Per channel the prediction for a frame near the start or end of a movie, which has only the frames `steps`."""
+    diameter = min(diameter_px(len(steps), moments.n_channels, limit, MAX_UNKNOWNS_AT_END), moments.max_px + 1)
+    return [predict(moments, c, window(steps, diameter, moments.n_channels)) for c in range(moments.n_channels)]

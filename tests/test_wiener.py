@@ -1,0 +1,255 @@
+"""The self-calibrating blind filter: covariances, solution, and the stream that applies it."""
+
+import numpy as np
+import pytest
+
+from lowdose import LowdoseError
+from lowdose.wiener import BlindFilter, fit_movie, fit_scan
+from lowdose.wiener.covariance import covariances
+from lowdose.wiener.movie import diameter_px
+from lowdose.wiener.predictor import disc, predict, window
+
+
+def noise(*shape, seed=0):
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+def waves(n_frames, height, width, seed=0, sigma=1.0):
+    """A moving wave under white noise, (n_frames, 1, height, width), and the truth."""
+    t, y, x = np.ogrid[:n_frames, :height, :width]
+    truth = np.sin(2 * np.pi * (x + 0.4 * y - 0.7 * t) / 11.0).astype(np.float32)[:, None]
+    return truth + sigma * noise(*truth.shape, seed=seed), truth
+
+
+def pair_mean(frames, i, j, dt, dy, dx):
+    """Mean product of channel i at (t, y, x) and channel j at (t + dt, y + dy, x + dx), zero outside the frame."""
+    n, _, height, width = frames.shape
+    products = [
+        frames[t, i, y, x] * frames[t + dt, j, y + dy, x + dx]
+        for t in range(max(0, -dt), min(n, n - dt))
+        for y in range(max(0, -dy), min(height, height - dy))
+        for x in range(max(0, -dx), min(width, width - dx))
+    ]
+    return np.sum(products) / (height * width * (n - abs(dt)))
+
+
+@pytest.mark.parametrize("shape", [(4, 1, 9, 8), (3, 2, 7, 11), (1, 1, 5, 5)])
+def test_covariances_are_means_over_pairs(shape):
+    frames = noise(*shape) + 3
+    level = np.full(shape[1], 2.5, np.float32)
+    found = covariances([frames], level, shape[0] - 1, 4)
+    centred = frames.astype(np.float64) - 2.5
+    for i in range(shape[1]):
+        for j in range(shape[1]):
+            for dt in range(-(shape[0] - 1), shape[0]):
+                for dy, dx in [(0, 0), (1, -2), (-4, 3), (4, 4), (0, -1)]:
+                    value = found.values[i, j, dt + shape[0] - 1, dy + 4, dx + 4]
+                    assert value == pytest.approx(pair_mean(centred, i, j, dt, dy, dx), abs=1e-5)
+    assert found.n_values == shape[0] * shape[2] * shape[3]
+
+
+def test_runs_add_up():
+    first, second = noise(3, 1, 8, 8), noise(2, 1, 8, 8, seed=1)
+    level = np.zeros(1, np.float32)
+    both = covariances([first, second], level, 1, 2).values
+    one, other = (covariances([run], level, 1, 2).values for run in (first, second))
+    np.testing.assert_allclose(both[:, :, 1], (3 * one[:, :, 1] + 2 * other[:, :, 1]) / 5, atol=1e-6)
+    np.testing.assert_allclose(both[:, :, 0], (2 * one[:, :, 0] + 1 * other[:, :, 0]) / 3, atol=1e-6)
+
+
+@pytest.mark.parametrize("n_channels", [1, 2])
+def test_the_solution_is_that_of_least_squares(n_channels):
+    """With many more pixels than weights the shrinkage is small, and both minimise the same error."""
+    frames, _ = waves(8, 96, 96, sigma=0.5)
+    frames = np.concatenate([frames, -0.5 * np.roll(frames, 2, axis=3)][:n_channels], axis=1)
+    frames = frames + 0.3 * noise(*frames.shape, seed=3)
+    level = np.zeros(n_channels, np.float32)
+    moments = covariances([frames], level, 2, 4)
+    offsets = window(range(-1, 2), 3, n_channels)
+    found = predict(moments, 0, offsets)
+    assert not (found.offsets == 0).all(axis=1).any()
+    columns = [
+        np.roll(frames[:, c], (-dt, -dy, -dx), axis=(0, 1, 2))[1:-1, 2:-2, 2:-2].ravel()
+        for c, dt, dy, dx in found.offsets
+    ]
+    target = frames[1:-1, 0, 2:-2, 2:-2].ravel().astype(np.float64)
+    expected, *_ = np.linalg.lstsq(np.stack(columns, 1).astype(np.float64), target, rcond=None)
+    least = np.mean((target - np.stack(columns, 1) @ expected) ** 2)
+    ours = np.mean((target - np.stack(columns, 1) @ found.weights) ** 2)
+    assert ours == pytest.approx(least, rel=0.01)
+    assert found.error == pytest.approx(least, rel=0.03)
+
+
+def test_neighbours_of_white_noise_get_hardly_any_weight():
+    """Pure noise in: the mean comes out, without peaks in the spectrum."""
+    frames = 100 + noise(8, 1, 64, 64)
+    fitted = fit_movie([frames])
+    stream = fitted.stream(64, 64, np.float32)
+    results = [out for frame in frames[:, 0] if (out := stream.push(frame)) is not None] + stream.flush()
+    left = np.stack(results) - 100
+    assert left.std() < 0.08  # of the noise's 1
+    power = np.mean(np.abs(np.fft.rfft2(left - left.mean())) ** 2, axis=0)
+    assert power.max() < 0.05 * 64 * 64  # the noise's spectrum is flat at 64 * 64
+
+
+def reference(stack, fitted, scan=None):
+    """What a filter is, pixel by pixel: frames (n, channels, h, w); mirrored borders, kernels of the ends."""
+    n, n_channels, height, width = stack.shape
+    r = fitted.radius_px
+    level = np.broadcast_to(fitted.level, stack.shape[1:])
+    scale = np.broadcast_to(fitted.scale, stack.shape[1:])
+    modes = {"mode": "reflect"} if min(height, width) > r else {"mode": "symmetric"}
+    normalised = np.pad((stack - level) / scale, ((0, 0), (0, 0), (r, r), (r, r)), **modes)
+    reach = max(abs(dx) for _, dx in fitted.taps)
+    out = np.zeros(stack.shape)
+    for t in range(n):
+        place = 0 if scan else reach
+        if not scan and n > 2 * reach:
+            place = t if t < reach else 2 * reach - (n - 1 - t) if t > n - 1 - reach else reach
+        for k, (dy, dx) in enumerate(fitted.taps):
+            if scan:
+                (y, x), (n_y, n_x) = divmod(t, scan[1]), scan
+                row = y + dy if 0 <= y + dy < n_y else y - dy
+                column = x + dx if 0 <= x + dx < n_x else x - dx
+                other = row * n_x + column
+            else:
+                other = t + dx if 0 <= t + dx < n else t - dx
+            for c in range(n_channels):
+                for d in range(n_channels):
+                    for i in range(2 * r + 1):
+                        for j in range(2 * r + 1):
+                            part = normalised[other, d, i : i + height, j : j + width]
+                            out[t, c] += fitted.weights[place, c, k, d, i, j] * part
+    return out * scale + level
+
+
+def random_filter(n_places, taps, n_channels, radius, frame=None):
+    side = 2 * radius + 1
+    weights = noise(n_places, n_channels, len(taps), n_channels, side, side)
+    plane = (n_channels, *(frame or (1, 1)))
+    return BlindFilter(weights, taps, noise(*plane, seed=1) + 5, 1 + noise(*plane, seed=2) ** 2, {})
+
+
+@pytest.mark.parametrize("n_frames", [5, 6, 8])
+@pytest.mark.parametrize("n_channels", [1, 2])
+@pytest.mark.parametrize("frame", [(7, 11), (16, 13), (4, 4)])
+def test_the_stream_is_the_filter_along_time(n_frames, n_channels, frame):
+    taps = [(0, dt) for dt in range(-2, 3)]
+    fitted = random_filter(5, taps, n_channels, 3)
+    stack = noise(n_frames, n_channels, *frame, seed=4) + 5
+    stream = fitted.stream(*frame, np.float32)
+    assert stream.latency_frames == 2
+    expected = reference(stack, fitted)
+    for _ in range(2):  # a second sequence after the first
+        frames = stack[:, 0] if n_channels == 1 else stack
+        results = [out for f in frames if (out := stream.push(np.ascontiguousarray(f))) is not None] + stream.flush()
+        np.testing.assert_allclose(np.reshape(results, stack.shape), expected, atol=2e-5 * np.ptp(expected), rtol=0)
+    assert stream.stats["frames_out"] == 2 * n_frames
+
+
+@pytest.mark.parametrize("shape", [(3, 4), (4, 3), (5, 6)])
+def test_the_stream_is_the_filter_over_a_scan(shape):
+    taps = [(dy, dx) for dy in (-1, 0, 1) for dx in (-2, -1, 0, 1, 2)]
+    fitted = random_filter(1, taps, 1, 2, (6, 7))
+    scan = noise(shape[0] * shape[1], 1, 6, 7, seed=4) + 5
+    stream = fitted.stream(6, 7, np.float32, scan=shape)
+    results = [out for f in scan[:, 0] if (out := stream.push(f)) is not None] + stream.flush()
+    if shape[1] > 3:  # the reference mirrors once; narrower scans take the nearest position
+        expected = reference(scan, fitted, shape)
+        np.testing.assert_allclose(results, expected[:, 0], atol=2e-5 * np.ptp(expected), rtol=0)
+    assert len(results) == len(scan)
+
+
+@pytest.mark.parametrize("n_frames", [1, 2, 3, 12])
+def test_a_pixel_does_not_see_itself(n_frames):
+    frames, _ = waves(n_frames, 40, 33)
+    fitted = fit_movie([frames])
+
+    def run(stack):
+        stream = fitted.stream(40, 33, np.float32)
+        return [out for f in stack[:, 0] if (out := stream.push(f)) is not None] + stream.flush()
+
+    before = run(frames)
+    for t, y, x in {(0, 0, 0), (n_frames // 2, 17, 20), (n_frames - 1, 39, 32)}:
+        changed = frames.copy()
+        changed[t, 0, y, x] += 1000
+        after = run(changed)
+        assert abs(after[t][y, x] - before[t][y, x]) < 0.01  # of 1000: rounding of the transform
+        assert np.abs(np.array(after) - before).max() > 1
+
+
+@pytest.mark.parametrize("n_frames", [1, 2, 12])
+def test_waves_under_noise_come_out(n_frames):
+    frames, truth = waves(n_frames, 64, 80)
+    fitted = fit_movie([frames])
+    stream = fitted.stream(64, 80, np.float32)
+    results = np.array([out for f in frames[:, 0] if (out := stream.push(f)) is not None] + stream.flush())
+    error = np.mean((results - truth[:, 0]) ** 2)
+    assert error < (0.12 if n_frames == 1 else 0.06)  # of the noise's 1
+
+
+def test_a_channel_helps_the_other():
+    frames, truth = waves(6, 48, 48, sigma=2.0)
+    clear = truth + 0.1 * noise(*truth.shape, seed=5)
+    fitted = fit_movie([np.concatenate([frames, clear], axis=1)])
+    stream = fitted.stream(48, 48, np.float32)
+    both = np.concatenate([frames, clear], axis=1)
+    results = np.array([out for f in both if (out := stream.push(f)) is not None] + stream.flush())
+    assert np.mean((results[:, 0] - truth[:, 0]) ** 2) < 0.05  # of the noise's 4: the other channel tells
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 3, 5), (2, 1, 1, 40), (3, 1, 2, 2)])
+def test_tiny_frames_are_fitted(shape):
+    frames = noise(*shape)
+    fitted = fit_movie([frames])
+    stream = fitted.stream(*shape[2:], np.float32)
+    results = [out for f in frames[:, 0] if (out := stream.push(f)) is not None] + stream.flush()
+    assert np.isfinite(results).all()
+    assert len(results) == len(frames)
+
+
+def test_what_cannot_be_fitted_is_refused():
+    with pytest.raises(LowdoseError, match="constant"):
+        fit_movie([np.ones((4, 1, 16, 16), np.float32)])
+    bad = noise(2, 1, 8, 8)
+    bad[1, 0, 3, 3] = np.nan
+    with pytest.raises(LowdoseError, match="NaN"):
+        fit_movie([bad])
+    with pytest.raises(LowdoseError, match=r"1x9 patterns of 16x16.*too small"):
+        fit_scan(noise(1, 9, 16, 16))
+    with pytest.raises(LowdoseError, match="constant"):
+        fit_scan(np.ones((4, 4, 8, 8), np.float32))
+
+
+def scan_of_disks(n_y=12, n_x=10, seed=0):
+    """Counts of a bright and three weak disks whose intensities vary smoothly over the scan, and the truth."""
+    y, x = np.mgrid[:24, :24]
+    sy, sx = np.mgrid[:n_y, :n_x]
+    truth = np.full((n_y, n_x, 24, 24), 0.02)
+    for row, column, level in [(12, 12, 300.0), (5, 6, 3.0), (18, 7, 2.0), (6, 18, 1.0)]:
+        disk = (y - row) ** 2 + (x - column) ** 2 <= 7
+        change = 1 + 0.5 * np.sin(sy / 3 + row) * np.cos(sx / 4 + column)
+        truth += level * change[..., None, None] * disk
+    return np.random.default_rng(seed).poisson(truth).astype(np.float32), truth
+
+
+def test_a_scan_with_a_bright_beam_is_denoised_in_its_weak_disks_too():
+    scan, truth = scan_of_disks()
+    fitted = fit_scan(scan)
+    stream = fitted.stream(24, 24, np.float32, scan=scan.shape[:2])
+    results = [out for f in scan.reshape(-1, 24, 24) if (out := stream.push(f)) is not None] + stream.flush()
+    results = np.reshape(results, scan.shape)
+    for rows, columns in [(slice(10, 15), slice(10, 15)), (slice(4, 7), slice(5, 8)), (slice(17, 20), slice(6, 9))]:
+        before = np.mean((scan - truth)[..., rows, columns] ** 2)
+        assert np.mean((results - truth)[..., rows, columns] ** 2) < 0.3 * before
+
+
+def test_windows_stay_within_their_number_of_unknowns():
+    assert len(disc(3)) == 9
+    assert len(disc(1)) == 1
+    for n_frames in (1, 3, 7, 13):
+        for n_channels in (1, 2, 4):
+            diameter = diameter_px(n_frames, n_channels, 21, 1250)
+            assert diameter % 2 == 1
+            assert 3 <= diameter <= 21
+            assert diameter == 3 or len(window(range(n_frames), diameter, n_channels)) <= 1250
