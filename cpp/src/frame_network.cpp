@@ -8,7 +8,9 @@ namespace lowdose {
 
 FrameNetwork::FrameNetwork(const Model& model, int height, int width, int threads, int tile, double max_bytes,
                            double held_bytes)
-    : contract_(model.contract()), height_(height), width_(width) {
+    : contract_(model.contract()),
+      size_{height, width},
+      aligned_{round_up(height, contract_.align_px), round_up(width, contract_.align_px)} {
     const TileRules rules{contract_.margin_px, contract_.align_px, contract_.periodic};
     if (tile < 0) throw Error("the tile side must be 0 or more pixels, not " + std::to_string(tile));
     model.check_size(height, width);
@@ -34,30 +36,44 @@ void FrameNetwork::run(const Run& run) {
     part.denoised = denoised_.data();
     part.state = state_.data();
     for (const Tile& tile : plan_.tiles) {
-        gather(tile, run.frames, contract_.n_channels, frames_, part.frames);
-        gather(tile, run.states, contract_.state_channels, states_, part.states);
+        gather(tile, run.frames, size_, contract_.n_channels, frames_, part.frames);
+        gather(tile, run.states, aligned_, contract_.state_channels, states_, part.states);
         network_->run(part);
-        scatter(tile, denoised_, contract_.n_outputs(), run.denoised);
-        if (contract_.n_states > 0) scatter(tile, state_, contract_.state_channels, run.state);
+        scatter(tile, denoised_, size_, contract_.n_outputs(), run.denoised);
+        if (contract_.n_states > 0)
+            scatter(to_the_border(tile), state_, aligned_, contract_.state_channels, run.state);
     }
 }
 
-void FrameNetwork::gather(const Tile& tile, const std::vector<const float*>& planes, int n_channels,
+size_t FrameNetwork::aligned_px() const {
+    return static_cast<size_t>(aligned_.height) * static_cast<size_t>(aligned_.width);
+}
+
+// The tile with what it yields beyond the frame, up to the border of the aligned one.
+Tile FrameNetwork::to_the_border(Tile tile) const {
+    if (tile.y + tile.n_y == size_.height) tile.n_y = aligned_.height - tile.y;
+    if (tile.x + tile.n_x == size_.width) tile.n_x = aligned_.width - tile.x;
+    return tile;
+}
+
+void FrameNetwork::gather(const Tile& tile, const std::vector<const float*>& planes, Size size, int n_channels,
                           std::vector<std::vector<float>>& inputs, std::vector<const float*>& pointers) const {
-    const auto frame = static_cast<std::ptrdiff_t>(height_) * width_;
+    const auto plane = static_cast<std::ptrdiff_t>(size.height) * size.width;
     const auto input = static_cast<std::ptrdiff_t>(plan_.input_height) * plan_.input_width;
     for (size_t i = 0; i < planes.size(); ++i) {
         for (int channel = 0; channel < n_channels; ++channel)
-            gather_tile(planes[i] + channel * frame, height_, width_, plan_, tile, inputs[i].data() + channel * input);
+            gather_tile(planes[i] + channel * plane, size.height, size.width, plan_, tile,
+                        inputs[i].data() + channel * input);
         pointers[i] = inputs[i].data();
     }
 }
 
-void FrameNetwork::scatter(const Tile& tile, const std::vector<float>& output, int n_channels, float* planes) const {
-    const auto frame = static_cast<std::ptrdiff_t>(height_) * width_;
+void FrameNetwork::scatter(const Tile& tile, const std::vector<float>& output, Size size, int n_channels,
+                           float* planes) const {
+    const auto plane = static_cast<std::ptrdiff_t>(size.height) * size.width;
     const auto input = static_cast<std::ptrdiff_t>(plan_.input_height) * plan_.input_width;
     for (int channel = 0; channel < n_channels; ++channel)
-        scatter_tile(output.data() + channel * input, plan_, tile, width_, planes + channel * frame);
+        scatter_tile(output.data() + channel * input, plan_, tile, size.width, planes + channel * plane);
 }
 
 }  // namespace lowdose

@@ -14,18 +14,26 @@ public:
     // tile, max_bytes: as in StreamOptions; `held_bytes` of max_bytes are in use by others. Throws Error.
     FrameNetwork(const Model& model, int height, int width, int threads, int tile, double max_bytes, double held_bytes);
 
-    // As Network::run, with planes of whole frames.
+    // As Network::run, with planes of whole frames; those of states are aligned_px large, for what lies beyond a frame
+    // in one step is seen in the next.
     void run(const Run& run);
+
+    size_t aligned_px() const;
 
     const TilePlan& tiles() const { return plan_; }
 
 private:
-    void gather(const Tile& tile, const std::vector<const float*>& planes, int n_channels,
+    struct Size {
+        int height, width;
+    };
+
+    void gather(const Tile& tile, const std::vector<const float*>& planes, Size size, int n_channels,
                 std::vector<std::vector<float>>& inputs, std::vector<const float*>& pointers) const;
-    void scatter(const Tile& tile, const std::vector<float>& output, int n_channels, float* planes) const;
+    void scatter(const Tile& tile, const std::vector<float>& output, Size size, int n_channels, float* planes) const;
+    Tile to_the_border(Tile tile) const;
 
     Contract contract_;
-    int height_, width_;
+    Size size_, aligned_;
     TilePlan plan_;
     std::optional<Network> network_;
     std::vector<std::vector<float>> frames_, states_;  // inputs of one tile

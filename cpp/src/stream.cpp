@@ -77,7 +77,7 @@ void Stream::begin_sequence() {
     n_out_ = 0;
     if (contract_.n_states > 0)
         states_.assign(static_cast<size_t>(contract_.n_states) + 1,
-                       std::vector<float>(plane_ * static_cast<size_t>(contract_.state_channels)));
+                       std::vector<float>(network_.aligned_px() * static_cast<size_t>(contract_.state_channels)));
 }
 
 // The frames that come before the choice wait in the ring as they are; choose_settings subtracts their offset.

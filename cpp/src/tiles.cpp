@@ -17,8 +17,6 @@ struct Span {
     int in, first, end;
 };
 
-int round_up(int length, int step) { return (length + step - 1) / step * step; }
-
 // A periodic frame: all tiles have the same size, the last one moves back into the frame instead of shrinking.
 std::vector<Span> cover_around(int length, int tile, int margin) {
     std::vector<Span> spans;
@@ -57,6 +55,8 @@ TilePlan make_plan(const std::vector<Span>& rows, const std::vector<Span>& colum
 }
 
 }  // namespace
+
+int round_up(int length, int step) { return (length + step - 1) / step * step; }
 
 TilePlan plan_tiles(int height, int width, const TileRules& rules, int tile) {
     const int step = rules.align_px, margin = round_up(rules.margin_px, step);

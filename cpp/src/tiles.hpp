@@ -24,6 +24,9 @@ struct TilePlan {
     std::vector<Tile> tiles;
 };
 
+// The least multiple of `step` that is not below `length`.
+int round_up(int length, int step);
+
 // Tiles that yield at most tile x tile pixels (0: one tile, the whole frame).
 TilePlan plan_tiles(int height, int width, const TileRules& rules, int tile);
 

@@ -42,7 +42,7 @@ def export_blind_spot(checkpoints: Sequence[Path], out: Path, *, overwrite: bool
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=".export-") as folder:
         unfinished = Path(folder) / out.name
         onnx.save(model, unfinished)
-        metadata["bytes_per_px"] = bytes_per_px(unfinished, len(metadata["taps"]["offsets"]))
+        metadata["bytes_per_px"] = bytes_per_px(unfinished, metadata)
         set_metadata(model, metadata)
         onnx.save(model, unfinished)
         differences = check_parity(unfinished, networks)

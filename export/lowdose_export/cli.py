@@ -7,8 +7,18 @@ from pathlib import Path
 import click
 
 from lowdose_export.blind_spot import export_blind_spot
+from lowdose_export.udvd import export_udvd
 from lowdose_export.windowed import export_windowed
 from lowdose_train.checkpoint import load_checkpoint
+
+WRITERS = {
+    "wcvd": export_blind_spot,
+    "wcid": export_blind_spot,
+    "udvd": export_udvd,
+    "udvd-4d": export_udvd,
+    "n2v": export_windowed,
+    "synthesis3d": export_windowed,
+}
 
 
 @click.command()
@@ -21,8 +31,7 @@ def export(checkpoints: tuple[Path, ...], out: Path, overwrite: bool) -> None:
     Several checkpoints of one method become a bank: when the model runs, the noisy frames choose.
     PyTorch, ONNX Runtime and the compiled core are compared on random stacks of two sizes.
     """
-    method = load_checkpoint(checkpoints[0])[1]["method"]
-    write = export_windowed if method in ("n2v", "synthesis3d") else export_blind_spot
+    write = WRITERS[load_checkpoint(checkpoints[0])[1]["method"]]
     differences = write(checkpoints, out, overwrite=overwrite)
     click.echo(f"{out}: {out.stat().st_size} bytes, {len(checkpoints)} weight set(s)")
     for engine, difference in differences.items():

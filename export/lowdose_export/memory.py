@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from lowdose.errors import LowdoseError
 
@@ -20,10 +21,12 @@ import numpy as np
 from lowdose import Settings, load
 path, side = sys.argv[1], int(sys.argv[2])
 model = load(path, device="cpu", kernels=False)  # the form that takes more memory
-stream = model.stream(side, side, settings=Settings(0, 1 / 7, 0.0) if model.metadata["low_pass"] else None)
+scan = (3, 5) if model.scan else None  # the widest neighbourhoods fit
+settings = Settings(0, 1 / 7, 0.0) if model.metadata["low_pass"] else None
+stream = model.stream(side, side, scan=scan, settings=settings)
 n_channels = len(model.channels)
 frame = np.ones((n_channels, side, side) if n_channels > 1 else (side, side), np.float32)
-for _ in range(len(model.taps) + 1):
+for _ in range(15 if scan else len(model.taps) + 1):
     stream.push(frame)
 status = pathlib.Path("/proc/self/status")
 if status.exists():
@@ -34,19 +37,19 @@ print(json.dumps(peak))
 """
 
 
-def bytes_per_px(
-    path: Path, n_taps: int, *, n_channels: int = 1, block_frames: int = 0, sides_px: tuple[int, int] = SIDES_PX
-) -> float:
+def bytes_per_px(path: Path, metadata: dict[str, Any], sides_px: tuple[int, int] = SIDES_PX) -> float:
     """Memory of one run beyond the stream's own buffers, in bytes per pixel, with a margin of 20 %.
 
-    It is the slope from the smaller of `sides_px` to the larger. Raises LowdoseError where the peak memory of a process
-    cannot be read (Windows).
+    It is the slope from the smaller of `sides_px` to the larger. `metadata` is that of the model file `path`. Raises
+    LowdoseError where the peak memory of a process cannot be read (Windows).
     """
     small, large = (peak_bytes(path, side) for side in sides_px)
-    # Ring, result, the frame with its copy in the probe itself, and two blocks.
-    held = 4 * ((n_taps + 1 + 2) * n_channels + 2 * block_frames)
+    # Ring, result, and the frame with its copy in the probe itself; of some models two blocks or three states.
+    n_planes = (len(metadata["taps"]["offsets"]) + 1 + 2) * len(metadata["channels"])
+    n_planes += 2 * metadata["block"]["n_frames"] if "block" in metadata else 0
+    n_planes += 3 * metadata["state"]["channels"] if "state" in metadata else 0
     per_px = (large - small) / (sides_px[1] ** 2 - sides_px[0] ** 2)
-    return float(round(SAFETY * max(per_px - held, 4.0), 1))
+    return float(round(SAFETY * max(per_px - 4 * n_planes, 4.0), 1))
 
 
 def peak_bytes(path: Path, side_px: int) -> int:

@@ -55,13 +55,8 @@ def export_windowed(checkpoints: Sequence[Path], out: Path, *, overwrite: bool =
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=".export-") as folder:
         unfinished = Path(folder) / out.name
         onnx.save(model, unfinished)
-        metadata["bytes_per_px"] = bytes_per_px(
-            unfinished,
-            len(metadata["taps"]["offsets"]),
-            n_channels=len(metadata["channels"]),
-            block_frames=metadata.get("block", {}).get("n_frames", 0),
-            sides_px=BLOCK_MEMORY_SIDES_PX if "block" in metadata else MEMORY_SIDES_PX,
-        )
+        sides_px = BLOCK_MEMORY_SIDES_PX if "block" in metadata else MEMORY_SIDES_PX
+        metadata["bytes_per_px"] = bytes_per_px(unfinished, metadata, sides_px)
         set_metadata(model, metadata)
         onnx.save(model, unfinished)
         differences = check_windowed_parity(unfinished, network)

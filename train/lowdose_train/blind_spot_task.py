@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from lowdose.errors import LowdoseError
+from lowdose.sample import neighbour
 from lowdose_train.blind_spot import METHOD_TAPS, BlindSpotNetwork
 from lowdose_train.data import Array, read_movie
 from lowdose_train.losses import blind_mse
@@ -129,17 +131,17 @@ def blind_spot_stack(name: str, frames: Array, settings: Settings) -> TrainingSt
     The first and last frame have no full window of three and are no targets: the mirrored window with which they
     are denoised shows the same noise twice, which would pull the weights away from what full windows need.
     """
-    reach = METHOD_TAPS[settings.method] // 2
+    reach, n_frames = METHOD_TAPS[settings.method] // 2, len(frames)
     stack = movie_stack(
         name,
         frames,
-        range(-reach, reach + 1),
+        np.array([[neighbour(t, step, n_frames) for step in range(-reach, reach + 1)] for t in range(n_frames)]),
         settings,
         smallest_px=SMALLEST_FRAME_PX,
-        targets=range(reach, len(frames) - reach),
+        targets=range(reach, n_frames - reach),
     )
-    if len(frames) <= 2 * reach:
+    if n_frames <= 2 * reach:
         raise LowdoseError(
-            f"{name} has {len(frames)} frame(s); wcvd needs 3 or more. For single images train wcid instead"
+            f"{name} has {n_frames} frame(s); wcvd needs 3 or more. For single images train wcid instead"
         )
     return stack

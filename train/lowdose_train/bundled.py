@@ -15,13 +15,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lowdose.simulate import counting, hrtem_movie, linear_integration
+from lowdose_train.bundled_udvd import movie_scenes, scan_scenes
 from lowdose_train.loop import train
 from lowdose_train.settings import METHODS, Method, Settings
+from lowdose_train.udvd_simulated import SimulatedScanTask, SimulatedUdvdTask
 
 N_MOVIES = 8
 N_FRAMES = 16
 SIDE_PX = 256
 FIRST_SEED = 1000
+EPOCHS = 30
+UDVD_EPOCHS: dict[Method, int] = {"udvd": 11, "udvd-4d": 9}
 
 
 @dataclass(frozen=True)
@@ -71,20 +75,34 @@ def movies(condition: Condition) -> dict[str, NDArray[Any]]:
 @click.command()
 @click.argument("method", type=click.Choice(METHODS))
 @click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="Folder for one run per set.")
-@click.option("--epochs", default=30, show_default=True, help="Length of the training of each set.")
+@click.option("--epochs", type=int, help="Length of the training of each set (default: that of the bundled models).")
 @click.option("--threads", default=1, show_default=True, help="CPU threads of PyTorch.")
-def main(method: Method, out: Path, epochs: int, threads: int) -> None:
+def main(method: Method, out: Path, epochs: int | None, threads: int) -> None:
     """Train every weight set of METHOD; sets that are there already are kept.
 
     The length is given in epochs, not in seconds, so that the same command gives the same weights.
     """
+    if method in UDVD_EPOCHS:
+        train_udvd(method, out, epochs or UDVD_EPOCHS[method], threads)
+        return
     for condition in CONDITIONS:
         run_dir = out / condition.name
         if (run_dir / "best.pt").exists():
             continue
-        settings = Settings(method=method, epochs=epochs, threads=threads)
+        settings = Settings(method=method, epochs=epochs or EPOCHS, threads=threads)
         result = train(settings, movies(condition), run_dir, show_progress=True, say=click.echo)
         click.echo(f"{condition.name}: {result.metrics}")
+
+
+def train_udvd(method: Method, out: Path, epochs: int, threads: int) -> None:
+    """One set of weights for all conditions, from simulated scenes with noise of every strength."""
+    scenes, task_type = {
+        "udvd": (movie_scenes, SimulatedUdvdTask),
+        "udvd-4d": (scan_scenes, SimulatedScanTask),
+    }[method]
+    settings = Settings(method=method, epochs=epochs, learning_rate=2e-3, averaging=0.995, threads=threads)
+    result = train(settings, scenes(), out / "simulated", show_progress=True, say=click.echo, task_type=task_type)
+    click.echo(f"{method}: {result.metrics}")
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from lowdose_train.data import Array
 from lowdose_train.methods import TASKS
 from lowdose_train.run import Run
 from lowdose_train.settings import MAY_CHANGE_ON_RESUME, Settings, read_settings
+from lowdose_train.task import Task
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ def train(
     resume: bool = False,
     show_progress: bool = False,
     say: Callable[[str], None] = lambda message: None,
+    task_type: type[Task] | None = None,
 ) -> TrainResult:
     """Train on named stacks in the shape that the method takes and write the run to the folder `run_dir`.
 
@@ -45,14 +47,16 @@ def train(
     lowest held-out blind loss; last.pt, the state after the last whole epoch. An interrupted run (Ctrl-C
     raises KeyboardInterrupt here) goes on from last.pt with `resume`, on the CPU bit for bit as if it had
     never stopped, unless a budget in seconds rules the learning rate. `start_from` takes the first weights from
-    another run's best.pt. Raises LowdoseError for data, settings, files or a device that do not fit.
+    another run's best.pt; `task_type` is another way to train the method than that for its users' data.
+    Raises LowdoseError for data, settings, files or a device that do not fit.
     """
     device = find_device(settings.device)
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
     if not stacks:
         raise LowdoseError("no stacks to train on; give one or more")
-    task = TASKS[settings.method](settings, stacks, device)
+    task_type = task_type or TASKS[settings.method]
+    task = task_type(settings, stacks, device)
     run = Run(settings, task, say)
     last, best, log = run_dir / "last.pt", run_dir / "best.pt", run_dir / "metrics.jsonl"
     if resume:
@@ -80,7 +84,7 @@ def train(
                 file.write(json.dumps(metrics) + "\n")
             checkpoint.save(run.state(), last)
     contents = run.best_contents()
-    network = TASKS[settings.method].network_for(settings, contents["state_dict"])
+    network = task_type.network_for(settings, contents["state_dict"])
     network.load_state_dict(contents["state_dict"])
     with torch.no_grad():
         contents["metrics"] |= {"stacks": task.scores(network.eval())}

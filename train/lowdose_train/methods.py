@@ -7,10 +7,14 @@ from lowdose_train.noise2void_task import Noise2VoidTask
 from lowdose_train.settings import Method
 from lowdose_train.synthesis_task import SynthesisTask
 from lowdose_train.task import Task
+from lowdose_train.udvd_scan_task import UdvdScanTask
+from lowdose_train.udvd_task import UdvdTask
 
 TASKS: dict[Method, type[Task]] = {
     "wcvd": BlindSpotTask,
     "wcid": BlindSpotTask,
+    "udvd": UdvdTask,
+    "udvd-4d": UdvdScanTask,
     "n2v": Noise2VoidTask,
     "synthesis3d": SynthesisTask,
 }

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from lowdose.errors import LowdoseError
 
-Method = Literal["wcvd", "wcid", "n2v", "synthesis3d"]
+Method = Literal["wcvd", "wcid", "udvd", "udvd-4d", "n2v", "synthesis3d"]
 PRECISIONS = ("auto", "float32", "bfloat16")
 MAY_CHANGE_ON_RESUME = ("device", "threads")
 
@@ -31,9 +31,12 @@ class Defaults:
 DEFAULTS: dict[Method, Defaults] = {
     "wcvd": Defaults(epochs=60, learning_rate=3e-3, batch_size=4, crop_px=128),
     "wcid": Defaults(epochs=60, learning_rate=3e-3, batch_size=4, crop_px=128),
+    "udvd": Defaults(epochs=50, learning_rate=3e-3, batch_size=2, crop_px=64, widths=("lite", "full")),
+    "udvd-4d": Defaults(epochs=50, learning_rate=1e-3, batch_size=6, crop_px=64, widths=("lite", "full")),
     "n2v": Defaults(epochs=20, learning_rate=1e-3, batch_size=4, crop_px=128, widths=("lite", "full")),
     "synthesis3d": Defaults(epochs=30, learning_rate=1e-3, batch_size=2, crop_px=64, widths=("lite", "full")),
 }
+NEIGHBOURS = ("cross", "line", "3x3")
 METHODS: tuple[Method, ...] = tuple(DEFAULTS)
 OF_METHOD: Any = None
 """As the default of a setting: the value in DEFAULTS, set when the record is made."""
@@ -60,6 +63,10 @@ class Settings:
     batch_size: int = OF_METHOD
     crop_px: int | None = None
     """Side of the square crops; None takes the method's, or the shortest frame side if that is less."""
+    blind_px: int = 1
+    """Side of the square that udvd hides: 1 or 3, for noise that neighbouring pixels share."""
+    neighbours: str = "3x3"
+    """Scan positions that udvd-4d sees: "cross" of four, "line" of five along a row, or "3x3"."""
     averaging: float = 0.99
     """Decay per step of the running average of the weights, which is what is scored and kept."""
     lowest_dose: float = 0.3
@@ -101,6 +108,10 @@ class Settings:
             _check_type(field.name, str(field.type), getattr(self, field.name))
         if self.width not in defaults.widths:
             raise LowdoseError(f"setting width is {self.width!r}; {self.method} has {', '.join(defaults.widths)}")
+        if self.blind_px not in (1, 3):
+            raise LowdoseError(f"setting blind_px is {self.blind_px}; expected 1 or 3")
+        if self.neighbours not in NEIGHBOURS:
+            raise LowdoseError(f"setting neighbours is {self.neighbours!r}; expected one of {', '.join(NEIGHBOURS)}")
         for name in ("epochs", "budget_s", "learning_rate", "batch_size", "crop_px", "patience_epochs", "threads"):
             value = getattr(self, name)
             if value is not None and not (value > 0 and math.isfinite(value)):

@@ -64,7 +64,7 @@ class TrainingStack:
 def movie_stack(
     name: str,
     frames: Array,
-    offsets: Sequence[int],
+    taps: NDArray[np.int_],
     settings: Settings,
     *,
     smallest_px: int,
@@ -72,13 +72,12 @@ def movie_stack(
 ) -> TrainingStack:
     """Check a movie (n_frames, height, width), find its offset and noise level, choose held-out frames.
 
-    `offsets` are the taps along time, beyond the ends the movie is mirrored; `targets` the frames that may be
-    learned from. Raises LowdoseError for a wrong shape or type, too small frames, NaN, or a constant stack.
+    `taps` are those of the stack, `targets` the frames that may be learned from. Raises LowdoseError for a wrong
+    shape or type, too small frames, NaN, or a constant stack.
     """
     check_frames(name, frames, "n_frames, height, width")
     check_size(name, frames, smallest_px, settings)
     offset, noise_std = offset_and_noise(name, frames)
-    taps = np.array([[neighbour(t, step, len(frames)) for step in offsets] for t in range(len(frames))])
     held_out = spread(targets, settings.held_out) if len(targets) > 1 else []
     kept = tuple(t for t in targets if t not in held_out)
     return TrainingStack(name, frames, offset, noise_std, taps, kept, tuple(held_out))

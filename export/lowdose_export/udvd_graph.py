@@ -1,0 +1,119 @@
+"""The stages of UDVD as ONNX nodes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from torch import nn
+
+from lowdose_export.unet import Graph
+from lowdose_train.udvd import LEAKY_SLOPE, LEAST_INSIDE, CausalConvolutions, CausalUNet, Udvd
+
+HEIGHT, WIDTH = 2, 3
+LAST = np.iinfo(np.int64).min
+"""As the end of a backward slice: through the first element."""
+
+
+class UdvdGraph(Graph):
+    """Nodes of a network's two stages. Weights appear once, however often a U-Net runs."""
+
+    def __init__(self, network: Udvd) -> None:
+        super().__init__()
+        self.network = network
+        self.names: dict[nn.Module, str] = {}
+
+    def rename(self, value: str, name: str) -> None:
+        """Give the output of a node its final name; before any other node uses it."""
+        for node in self.nodes:
+            node.output[:] = [name if output == value else output for output in node.output]
+
+    def weight(self, layer: nn.Module) -> str:
+        assert isinstance(layer, nn.Conv2d)
+        if layer not in self.names:
+            self.names[layer] = self.constant(layer.weight.detach().contiguous().numpy())
+        return self.names[layer]
+
+    def stage_1(self, triplet: Sequence[str]) -> str:
+        x = self.add("Concat", *triplet, axis=1)
+        parts = [self.turned(self.unet(self.network.first, self.turned(x, turns)), -turns) for turns in range(4)]
+        if self.network.filter is not None:
+            kernel = self.network.filter.kernel
+            border = kernel.shape[-1] // 2
+            parts.append(self.add("Conv", x, self.constant(kernel.numpy()), pads=[border] * 4))
+        return self.add("Concat", *parts, axis=1)
+
+    def stage_2(self, states: Sequence[str]) -> None:
+        """Ends in the value `denoised`."""
+        per_turn = self.network.n_features // 4
+        parts = []
+        for turns in range(4):
+            first = turns * per_turn
+            x = self.add("Concat", *(self.channels(state, first, first + per_turn) for state in states), axis=1)
+            x = self.unet(self.network.second, self.turned(x, turns))
+            parts.append(self.turned(self.shifted_down(x, self.network.hidden_rows), -turns))
+        x = self.add("Conv", self.add("Concat", *parts, axis=1), self.weight(self.network.merge))
+        x = self.add("Conv", self.add("LeakyRelu", x, alpha=LEAKY_SLOPE), self.weight(self.network.head))
+        if self.network.filter is not None:
+            x = self.add("Add", x, self.linear(states))
+        self.add("Relu", x)
+        self.rename_last("denoised")
+
+    def linear(self, states: Sequence[str]) -> str:
+        """The filter's sum over the triplets, raised where it reaches over the frame's edge (`Udvd.edge_gain`)."""
+        assert self.network.filter is not None
+        n = self.network.n_features
+        summed = self.add("Sum", *(self.channels(state, n + i, n + i + 1) for i, state in enumerate(states)))
+        whole = self.network.filter.kernel.sum((0, 1), keepdim=True).numpy()
+        border = whole.shape[-1] // 2
+        zero = self.add("Mul", summed, self.constant(np.zeros((), np.float32)))
+        ones = self.add("Add", zero, self.constant(np.ones((), np.float32)))
+        inside = self.add("Conv", ones, self.constant(whole), pads=[border] * 4)
+        total = np.float32(whole.sum())
+        least = self.constant(np.asarray(LEAST_INSIDE * total, np.float32))
+        gain = self.add("Div", self.constant(np.asarray(total)), self.add("Max", inside, least))
+        return self.add("Mul", summed, gain)
+
+    def unet(self, network: CausalUNet, x: str) -> str:
+        half = self.pooled(self.convolved(network.outer, x))
+        quarter = self.pooled(self.convolved(network.middle, half))
+        up = self.doubled(self.convolved(network.inner, quarter))
+        up = self.doubled(self.convolved(network.up_middle, self.add("Concat", up, half, axis=1)))
+        return self.convolved(network.up_outer, self.add("Concat", up, x, axis=1))
+
+    def convolved(self, convolutions: CausalConvolutions, x: str) -> str:
+        for layer in convolutions.layers:
+            x = self.add("Conv", x, self.weight(layer), pads=[2, 1, 0, 1])  # above, left, below, right
+            x = self.add("LeakyRelu", x, alpha=LEAKY_SLOPE)
+        return x
+
+    def pooled(self, x: str) -> str:
+        """As `pool_above`. The slice between padding and pooling is needed.
+
+        ONNX Runtime joins a Pad with the MaxPool that follows, and then pads with minus infinity instead of zero.
+        """
+        return self.add("MaxPool", self.shifted_down(x, 1), kernel_shape=[2, 2], strides=[2, 2])
+
+    def shifted_down(self, x: str, n_rows: int) -> str:
+        padded = self.add("Pad", x, self.constant([0, 0, n_rows, 0, 0, 0, 0, 0]))
+        return self.add("Slice", padded, self.constant([0]), self.constant([-n_rows]), self.constant([HEIGHT]))
+
+    def doubled(self, x: str) -> str:
+        scales = self.constant(np.array([1, 1, 2, 2], np.float32))
+        return self.add(
+            "Resize", x, "", scales, mode="nearest", nearest_mode="floor", coordinate_transformation_mode="asymmetric"
+        )
+
+    def channels(self, x: str, first: int, end: int) -> str:
+        return self.add("Slice", x, self.constant([first]), self.constant([end]), self.constant([1]))
+
+    def turned(self, x: str, turns: int) -> str:
+        """As torch.rot90 over height and width."""
+        turns %= 4
+        if turns == 0:
+            return x
+        flipped = {1: [WIDTH], 2: [HEIGHT, WIDTH], 3: [HEIGHT]}[turns]
+        backward = [self.constant([value] * len(flipped)) for value in (-1, LAST)]
+        step = self.constant([-1] * len(flipped))
+        x = self.add("Slice", x, *backward, self.constant(flipped), step)
+        return x if turns == 2 else self.add("Transpose", x, perm=[0, 1, WIDTH, HEIGHT])
