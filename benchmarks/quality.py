@@ -1,4 +1,4 @@
-"""Quality on the simulated sets: `python benchmarks/quality.py DATA RESULTS > benchmarks/QUALITY.md`.
+"""Quality on the simulated sets: `python -m benchmarks.quality DATA RESULTS > benchmarks/QUALITY.md`.
 
 DATA is the folder that `make_noise.py` of the shared test data writes. RESULTS (a JSON-lines file) keeps every score
 with what made it, so that a run goes on where another stopped; delete a line to measure it again.
@@ -17,7 +17,7 @@ from typing import Any
 
 import click
 import numpy as np
-from cases import CASES, Case
+from benchmarks.cases import CASES, Case
 from numpy.typing import NDArray
 
 import lowdose
@@ -154,7 +154,7 @@ def main(data: Path, store: Path, only: str) -> None:
     entries = list(results_of(data, store, only))
     click.echo("# Quality on the simulated sets\n")
     commits = sorted({entry["commit"] for entry in entries})
-    click.echo(f"Made by `python benchmarks/quality.py DATA RESULTS`, lowdose {lowdose.__version__}, commits")
+    click.echo(f"Made by `python -m benchmarks.quality DATA RESULTS`, lowdose {lowdose.__version__}, commits")
     click.echo(f"{', '.join(commits)}, {cpu_name()}.\n\n{EXPLANATION}")
     titles = {"channels": "Adatoms, two channels", "image": "HAADF images", "movie": "Movies", "scan": "4D-STEM"}
     for kind, title in titles.items():

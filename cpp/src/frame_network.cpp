@@ -40,8 +40,7 @@ void FrameNetwork::run(const Run& run) {
         gather(tile, run.states, aligned_, contract_.state_channels, states_, part.states);
         network_->run(part);
         scatter(tile, denoised_, size_, contract_.n_outputs(), run.denoised);
-        if (contract_.n_states > 0)
-            scatter(to_the_border(tile), state_, aligned_, contract_.state_channels, run.state);
+        if (contract_.n_states > 0) scatter(to_the_border(tile), state_, aligned_, contract_.state_channels, run.state);
     }
 }
 
