@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from lowdose import LowdoseError
-from lowdose.wiener import BlindFilter, fit_movie, fit_scan
+from lowdose.wiener import BlindFilter, FollowingStream, fit_movie, fit_scan
 from lowdose.wiener.covariance import covariances
 from lowdose.wiener.movie import diameter_px
 from lowdose.wiener.predictor import disc, predict, window
@@ -253,3 +253,35 @@ def test_windows_stay_within_their_number_of_unknowns():
             assert diameter % 2 == 1
             assert 3 <= diameter <= 21
             assert diameter == 3 or len(window(range(n_frames), diameter, n_channels)) <= 1250
+
+
+def test_a_following_stream_adapts_to_another_scene():
+    """Fine waves turn into coarse ones: the filter of the fine ones is wrong for them."""
+    fine, _ = waves(24, 48, 48)
+    y, x = np.ogrid[:48, :48]
+    truth = np.broadcast_to(2 * np.sin((x - 0.5 * y) / 12.0), (72, 48, 48)).astype(np.float32)
+    coarse = truth + noise(72, 48, 48, seed=9)
+    fitted = fit_movie([fine])
+    fixed = fitted.stream(48, 48, np.float32)
+    following = FollowingStream(fitted, 48, 48, np.float32, every_frames=12)
+    results = {}
+    for name, stream in (("fixed", fixed), ("following", following)):
+        out = []
+        for frame in coarse:
+            out.append(stream.push(frame))
+            if name == "following":
+                following.wait()  # a camera waits longer than a fit takes
+        results[name] = np.array([f for f in out if f is not None] + stream.flush())
+    errors = {name: np.mean((result[48:] - truth[48:]) ** 2) for name, result in results.items()}
+    assert len(results["following"]) == 72
+    assert following.swaps[0] == 12
+    assert errors["following"] < 0.3 * errors["fixed"]
+
+
+def test_a_closed_shutter_leaves_the_weights_alone():
+    fitted = fit_movie([waves(8, 32, 32)[0]])
+    following = FollowingStream(fitted, 32, 32, np.uint8, every_frames=4, memory_frames=4)
+    for _ in range(9):
+        following.push(np.zeros((32, 32), np.uint8))
+        following.wait()
+    assert following.swaps == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from lowdose.errors import LowdoseError
 from lowdose.methods.method import Method
 from lowdose.methods.network import Network
 from lowdose.methods.reucid import Reucid
@@ -14,8 +15,8 @@ def find_method(name: str, *, device: str = "auto") -> Method:
 
     Raises LowdoseError for an unknown name, and for a device that is not there or that the method cannot use.
     """
-    if name == "wiener":
-        return Wiener()
-    if name == "reucid":
-        return Reucid()
+    if name in ("wiener", "reucid"):
+        if device not in ("auto", "cpu"):
+            raise LowdoseError(f"{name} runs on the CPU, not on {device}")
+        return Wiener() if name == "wiener" else Reucid()
     return Network(load(name, device=device))

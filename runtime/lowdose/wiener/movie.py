@@ -20,25 +20,30 @@ MAX_UNKNOWNS = 1250
 MAX_UNKNOWNS_AT_END = 600
 
 
-def fit_movie(runs: Sequence[NDArray[np.float32]], level: NDArray[np.float32] | None = None) -> BlindFilter:
+def fit_movie(
+    runs: Sequence[NDArray[np.float32]],
+    level: NDArray[np.float32] | None = None,
+    window_frames: int | None = None,
+) -> BlindFilter:
     """Fit to runs of consecutive frames, each (n_frames, n_channels, height, width); one frame is enough.
 
     The window is chosen by the error of predicting noisy pixels, which is the error of the result plus the noise
-    whatever the window. level: per channel, subtracted; the mean where it is None. Raises LowdoseError for pixels that
-    are not finite and for constant frames.
+    whatever the window. level: per channel, subtracted; the mean where it is None. window_frames: a number of FRAMES, so
+    many along time; chosen where it is None. Raises LowdoseError for pixels that are not finite and constant frames.
     """
     if not all(np.isfinite(run).all() for run in runs):
         raise LowdoseError("there are NaN or infinite pixels; replace them first")
+    if any(all(np.ptp(run[:, channel]) == 0 for run in runs) for channel in range(runs[0].shape[1])):
+        raise LowdoseError("the frames are constant: there is nothing to fit")
     if level is None:
         level = np.mean([run.mean(axis=(0, 2, 3), dtype=np.float64) for run in runs], axis=0).astype(np.float32)
     n_frames, n_channels, height, width = runs[0].shape
     usable = [n for n in FRAMES if n // 2 <= (n_frames - 1) // 2]
     limit = min(LARGEST_DIAMETER_PX, 2 * min(height, width) - 1)
+    if window_frames is not None:
+        usable = [window_frames]
     diameters = {n: diameter_px(n, n_channels, limit, MAX_UNKNOWNS * (2 if n_channels == 1 else 1)) for n in usable}
     moments = covariances(runs, level, usable[-1] - 1, 2 * (max(diameters.values()) // 2))
-    if not all(variance(moments, channel) > 0 for channel in range(n_channels)):
-        raise LowdoseError("the frames are constant: there is nothing to fit")
-
     try:
         places = solve_places(moments, diameters, limit)
     except np.linalg.LinAlgError:
