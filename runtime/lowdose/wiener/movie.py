@@ -28,8 +28,9 @@ def fit_movie(
     """Fit to runs of consecutive frames, each (n_frames, n_channels, height, width); one frame is enough.
 
     The window is chosen by the error of predicting noisy pixels, which is the error of the result plus the noise
-    whatever the window. level: per channel, subtracted; the mean where it is None. window_frames: a number of FRAMES, so
-    many along time; chosen where it is None. Raises LowdoseError for pixels that are not finite and constant frames.
+    whatever the window. level: per channel, subtracted; the mean where it is None. window_frames: how many frames the
+    window has, one of FRAMES; chosen where it is None. Raises LowdoseError for pixels that are not finite and for
+    constant frames.
     """
     if not all(np.isfinite(run).all() for run in runs):
         raise LowdoseError("there are NaN or infinite pixels; replace them first")
