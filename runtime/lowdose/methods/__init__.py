@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from lowdose.methods.classical import FILTERS, Classical
 from lowdose.methods.method import Method
 from lowdose.methods.network import Network
 from lowdose.methods.reucid import Reucid
@@ -10,12 +11,16 @@ from lowdose.model import load
 
 
 def find_method(name: str, *, device: str = "auto") -> Method:
-    """A method by the name that `lowdose denoise --model` takes: "wiener", "reucid", a bundled model or a model file.
+    """A method by the name that `lowdose denoise --model` takes.
 
+    "wiener", "reucid", a classical filter ("gaussian", "gaussian3d", "tv", "nlm", "bilateral") with or without its
+    strength ("tv:1.2"), a bundled model or a model file.
     Raises LowdoseError for an unknown name, and for a device that is not there or that the method cannot use.
     """
     if name == "wiener":
         return Wiener()
     if name == "reucid":
         return Reucid()
+    if name.partition(":")[0] in FILTERS:
+        return Classical(name, device=device)
     return Network(load(name, device=device))
