@@ -42,10 +42,10 @@ def sample_windows(frames: FrameSource, taps: Sequence[int]) -> NDArray[np.float
     return sample
 
 
-def middle(frame: NDArray[Any]) -> NDArray[Any]:
-    """The middle of a frame (..., height, width), at most SAMPLE_SIDE_PX a side."""
-    starts = [max(0, size - SAMPLE_SIDE_PX) // 2 for size in frame.shape[-2:]]
-    return frame[..., starts[0] : starts[0] + SAMPLE_SIDE_PX, starts[1] : starts[1] + SAMPLE_SIDE_PX]
+def middle(frame: NDArray[Any], side_px: int = SAMPLE_SIDE_PX) -> NDArray[Any]:
+    """The middle of a frame (..., height, width), at most side_px a side."""
+    starts = [max(0, size - side_px) // 2 for size in frame.shape[-2:]]
+    return frame[..., starts[0] : starts[0] + side_px, starts[1] : starts[1] + side_px]
 
 
 def neighbour(at: int, step: int, n_frames: int) -> int:

@@ -23,7 +23,11 @@ class Latency:
         """Time the work for one result."""
         start = time.perf_counter()
         yield
-        self._times_ms.append((time.perf_counter() - start) * 1e3)
+        self.add(start)
+
+    def add(self, start_s: float) -> None:
+        """Count a result whose work began at `start_s`, by time.perf_counter."""
+        self._times_ms.append((time.perf_counter() - start_s) * 1e3)
 
     @property
     def stats(self) -> dict[str, Any]:
