@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,6 +60,7 @@ def fit_movie(
     report = {
         "window": [n, diameters[n], diameters[n]],
         "prediction_error": [prediction.error for prediction in places[reach]],
+        "optimism": [prediction.optimism for prediction in places[reach]],
         "fitted_frames": sum(len(run) for run in runs),
     }
     plane = level[:, None, None]
@@ -71,7 +73,7 @@ def solve_places(moments: Covariances, diameters: dict[int, int], limit: int) ->
     reach = n // 2
     first = [ends(moments, range(-i, reach + 1), limit) for i in range(reach)]
     if moments.n_channels == 1:  # time backwards: the opposite neighbours
-        last = [[Prediction(-p.offsets, p.weights, p.error) for p in place] for place in reversed(first)]
+        last = [[replace(p, offsets=-p.offsets) for p in place] for place in reversed(first)]
     else:
         last = [ends(moments, range(-reach, i + 1), limit) for i in reversed(range(reach))]
     return [*first, inside, *last]

@@ -20,13 +20,14 @@ LEAST_PRIOR = 0.02
 class Prediction:
     """weights[k] belongs to neighbour offsets[k] = (channel, dt, dy, dx).
 
-    error: mean squared error of predicting the noisy pixel (noise plus error of the clean one), corrected for what was
-    fitted to the noise.
+    error: mean squared error of predicting the noisy pixel (noise plus error of the clean one), for frames that were
+    not fitted to; of the fitted ones it is smaller by the share `optimism`, because the weights fit their noise too.
     """
 
     offsets: NDArray[np.int_]
     weights: Floats
     error: float
+    optimism: float
 
 
 def disc(diameter_px: int) -> NDArray[np.int_]:
@@ -60,8 +61,9 @@ def predict(covariances: Covariances, channel: int, offsets: NDArray[np.int_]) -
     distance = np.rint(np.hypot(used[:, 2], used[:, 3])).astype(int)
     shells = np.stack([used[:, 0], np.abs(used[:, 1]), distance], axis=1)
     alike = used[:, 0] == channel
-    weights, error = solve_shrunk(matrix, target, variance, shells, alike, covariances.n_values, 2 if halves else 1)
-    return Prediction(offsets, np.concatenate([weights, weights[::-1]]) if halves else weights, error)
+    n_values, copies = covariances.n_values, 2 if halves else 1
+    weights, error, optimism = solve_shrunk(matrix, target, variance, shells, alike, n_values, copies)
+    return Prediction(offsets, np.concatenate([weights, weights[::-1]]) if halves else weights, error, optimism)
 
 
 def solve_shrunk(
@@ -72,8 +74,8 @@ def solve_shrunk(
     alike: NDArray[np.bool_],
     n_samples: int,
     copies: int = 1,
-) -> tuple[Floats, float]:
-    """Weights of a linear prediction, and its mean squared error corrected for what was fitted to the noise.
+) -> tuple[Floats, float, float]:
+    """Weights of a linear prediction, its mean squared error and its optimism (see `Prediction`).
 
     matrix, target: the normal equations, as means over n_samples; variance: of what is predicted. shells: (n, ...),
     weights with the same entries have a common prior variance. alike: neighbours with the noise of what is predicted.
@@ -95,7 +97,8 @@ def solve_shrunk(
     weights = np.asarray(np.linalg.solve(shrunk, target), np.float64)
     error = max(float(variance - 2 * weights @ target + weights @ matrix @ weights), 1e-30)
     fitted = copies * float(np.sum(diagonal / (diagonal + penalty)))  # effective number of weights
-    return weights, error * (1 + 2 * fitted / n_samples)
+    optimism = 2 * fitted / n_samples
+    return weights, error * (1 + optimism), optimism
 
 
 def is_symmetrical(offsets: NDArray[np.int_]) -> bool:

@@ -43,23 +43,32 @@ def fit_scan(scan: NDArray[np.float32], mean: NDArray[np.float32] | None = None)
     reach_y, reach_x = min(SCAN_REACH, n_y - 1), min(SCAN_REACH, n_x - 1)
     offsets = neighbours(reach_y, reach_x)
     distances = [np.rint(2 * np.hypot(offsets[:, i], offsets[:, i + 1])).astype(int) for i in (0, 2)]
-    shells = np.stack(distances, axis=1)
+    shells, alike = np.stack(distances, axis=1), np.ones(len(offsets), bool)
     normalised = ((scan - level) / scale).astype(np.float32)
     means, n_samples = scan_covariances(normalised, scale, (reach_y, reach_x))
     try:
-        weights, error = solve_shrunk(*normal_equations(means, offsets), shells, np.ones(len(shells), bool), n_samples)
+        weights, error, optimism = solve_shrunk(
+            *normal_equations(means, offsets), shells, np.ones(len(shells), bool), n_samples
+        )
     except np.linalg.LinAlgError:  # as Covariances.tapered
         share = [
             np.maximum(0, 1 - np.abs(np.arange(-2 * r, 2 * r + 1)) / n) for r, n in ((reach_y, n_y), (reach_x, n_x))
         ]
         means = means * np.multiply.outer(*share)[..., None, None]
-        weights, error = solve_shrunk(*normal_equations(means, offsets), shells, np.ones(len(shells), bool), n_samples)
+        weights, error, optimism = solve_shrunk(
+            *normal_equations(means, offsets), shells, np.ones(len(shells), bool), n_samples
+        )
     taps = [(dy, dx) for dy in range(-reach_y, reach_y + 1) for dx in range(-reach_x, reach_x + 1)]
     side = 2 * DETECTOR_REACH_PX + 1
     kernels = np.zeros((1, 1, len(taps), 1, side, side), np.float32)
     tap = (offsets[:, 0] + reach_y) * (2 * reach_x + 1) + offsets[:, 1] + reach_x
     kernels[0, 0, tap, 0, offsets[:, 2] + DETECTOR_REACH_PX, offsets[:, 3] + DETECTOR_REACH_PX] = weights
-    report = {"window": [len(taps), side, side], "prediction_error": [error], "fitted_frames": n_y * n_x}
+    report = {
+        "window": [len(taps), side, side],
+        "prediction_error": [error],
+        "optimism": [optimism],
+        "fitted_frames": n_y * n_x,
+    }
     return BlindFilter(kernels, taps, level[None].astype(np.float32), scale[None].astype(np.float32), report)
 
 

@@ -1,0 +1,106 @@
+"""`--model auto`: the method with the smallest estimated error on a sample of the user's own noisy data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from lowdose.errors import LowdoseError
+from lowdose.methods.classical import candidates
+from lowdose.methods.method import FrameStream, Method, Options, Prepared
+from lowdose.methods.network import Network
+from lowdose.methods.reucid import Reucid
+from lowdose.methods.risk import relative_risk, take_sample
+from lowdose.methods.wiener import Wiener
+from lowdose.model import Model, bundled_models, load
+from lowdose.source import FrameSource
+
+
+class Auto:
+    """Tries every method that fits the data, the classical filters in several strengths, and takes the best."""
+
+    name = "auto"
+    runtime = "by the data"
+
+    def __init__(self, device: str) -> None:
+        self.device = device
+
+    def prepare(self, frames: FrameSource, options: Options) -> PreparedAuto:
+        if options.settings.weight_set is not None or options.settings.cutoff is not None:
+            raise LowdoseError("auto chooses weights and low-pass itself: leave out --lowpass")
+        blind = Wiener().prepare(frames, options)
+        sample = take_sample(frames, blind)
+        # The blind filter has fitted the noise of the sample's pixels; the other methods were not fitted to them.
+        fitted = float(np.mean(blind.fitted.report["optimism"]))
+        table = [Row("wiener", relative_risk(blind, sample) + fitted, "", blind)]
+        for name, method in applicable(frames, self.device):
+            try:
+                prepared = method.prepare(frames, options)
+                table.append(Row(name, relative_risk(prepared, sample), "", prepared))
+            except LowdoseError as error:
+                table.append(Row(name, np.inf, str(error), blind))
+        table.sort(key=lambda row: row.risk)
+        return PreparedAuto(table)
+
+
+@dataclass(frozen=True)
+class Row:
+    """risk: estimated mean squared error plus noise, 1 for what the blind filter predicts of the noisy pixels."""
+
+    name: str
+    risk: float
+    reason: str
+    prepared: Prepared
+
+
+@dataclass(frozen=True)
+class PreparedAuto:
+    """table: all that was tried, the best first."""
+
+    table: list[Row]
+
+    @property
+    def report(self) -> dict[str, Any]:
+        tried = [
+            {"model": row.name, "risk": None if row.reason else row.risk, "left_out": row.reason} for row in self.table
+        ]
+        return {"chosen": self.table[0].name, "tried": tried, **self.table[0].prepared.report}
+
+    @property
+    def summary(self) -> str:
+        best = self.table[0]
+        lines = [f"chose {best.name}: {best.prepared.summary}", "estimated error above the best, in % of the noise:"]
+        for row in self.table:
+            more = row.reason or f"{100 * (row.risk - best.risk):.2f}"
+            lines.append(f"    {row.name:24} {more}")
+        return "\n  ".join(lines)
+
+    def stream(self, frames: FrameSource, out_dtype: DTypeLike) -> FrameStream:
+        return self.table[0].prepared.stream(frames, out_dtype)
+
+
+def applicable(frames: FrameSource, device: str) -> Iterator[tuple[str, Method]]:
+    """The methods that take such data, with their names; wiener apart.
+
+    Where a frame has neighbours in time, methods for single images are left out, but for the classical filters.
+    """
+    for name, model in denoisers(device):
+        alone = model.metadata["taps"]["offsets"] == [0]
+        fits = len(model.channels) == frames.n_channels and model.scan == (frames.scan is not None)
+        if fits and alone <= (len(frames) == 1 or frames.n_channels > 1):
+            yield name, Network(model)
+    if len(frames) == 1:
+        yield "reucid", Reucid()
+    for method in candidates(frames):
+        yield method.name, method
+
+
+def denoisers(device: str) -> Iterator[tuple[str, Model]]:
+    """The bundled models but for REUCID's classifier."""
+    for name in bundled_models():
+        if name != "reucid":
+            yield name, load(name, device=device)
