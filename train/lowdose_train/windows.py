@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from lowdose.errors import LowdoseError
 from lowdose.metrics import umse, upsnr
-from lowdose.sample import neighbour
 from lowdose_train.data import Array, check_frames, offset_and_noise, spread
 from lowdose_train.settings import Settings
 
