@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -87,9 +88,10 @@ class UdvdScanTask(Task):
         return crop[:-1], crop[-1:]
 
     def loss(self, network: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
-        """Mean squared error, each pixel weighted by 1 / its noise variance.
+        """Mean squared error, each pixel weighted by 1 / the standard deviation of its noise.
 
-        In diffraction patterns that spans decades: unweighted, the brightest pixels alone would be learned from.
+        In diffraction patterns that spans decades. Unweighted, the brightest pixels alone are learned from; weighted
+        by 1 / variance, the faint ones count so much that the error of the disks grows. Half-way both are small.
         """
         assert isinstance(network, ScanUdvd)
         patterns, weights = batch
@@ -127,21 +129,20 @@ def scan_stack(name: str, scan: Array, settings: Settings) -> TrainingStack:
 
 
 def noise_weights(scan: Array) -> NDArray[np.float32]:
-    """1 / noise variance at each detector pixel, with a mean of one: (height, width).
+    """1 / standard deviation of the noise at each detector pixel, with a mean of one: (height, width).
 
-    The variance is that of differences between neighbours in the scan, smoothed over the detector.
+    That of differences between neighbours in the scan, smoothed over the detector.
     """
     variance = np.zeros(scan.shape[2:])
     for axis in (0, 1):
-        for one, other in zip(
-            scan.swapaxes(0, axis)[:-1], scan.swapaxes(0, axis)[1:], strict=True
-        ):  # (positions, height, width)
+        rows = scan.swapaxes(0, axis)
+        for one, other in itertools.pairwise(rows):  # (positions, height, width)
             variance += np.square(one.astype(np.float64) - other).sum(0)
     if not variance.any():  # a single position
         return np.ones(scan.shape[2:], np.float32)
     side = SMOOTHING_PX
     padded = torch.from_numpy(np.pad(variance, side // 2, mode="edge"))[None, None]
     smooth = F.avg_pool2d(padded, side, stride=1)[0, 0].numpy()
-    weights = 1 / np.maximum(smooth, LEAST_VARIANCE * smooth.mean())
+    weights = 1 / np.sqrt(np.maximum(smooth, LEAST_VARIANCE * smooth.mean()))
     result: NDArray[np.float32] = (weights / weights.mean()).astype(np.float32)
     return result
