@@ -5,15 +5,16 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
+import onnx
 import pytest
 import torch
 
 from lowdose import LowdoseError, load
-from lowdose_export.windowed import TOLERANCE, export_windowed
+from lowdose_export.windowed import TOLERANCE, check_windowed_parity, export_windowed, windowed_model_of
 from lowdose_train.checkpoint import load_checkpoint
 from lowdose_train.loop import train
 from lowdose_train.settings import Settings
-from lowdose_train.synthesis import DIRECTIONS, ThreeDirections, put_back, slices_along
+from lowdose_train.synthesis import DIRECTIONS, WIDTHS, ThreeDirections, put_back, slices_along
 from lowdose_train.synthesis_task import SynthesisTask, as_signal, noisy_and_clean
 
 SHORT = Settings(
@@ -180,3 +181,16 @@ def test_bad_data_are_refused():
         Settings(method="synthesis3d", lowest_dose=2, highest_dose=1)
     with pytest.raises(LowdoseError, match="precision"):
         Settings(method="synthesis3d", precision="half")
+
+
+def test_the_published_form_without_smoothed_channels_is_exported_too(monkeypatch, tmp_path):
+    """ReLU, max pooling and transposed convolutions, as in "full" but small."""
+    classic = dataclasses.replace(WIDTHS["full"], n_features=2, depth=2, n_frames=8, overlap=2)
+    monkeypatch.setitem(WIDTHS, "classic", classic)
+    made = ThreeDirections("classic")
+    made.draw(torch.Generator().manual_seed(0))
+    onnx.save(windowed_model_of(made.eval(), {"name": "random"}), tmp_path / "m.onnx")
+    differences = check_windowed_parity(tmp_path / "m.onnx", made)
+    assert all(0 <= value <= TOLERANCE for value in differences.values())
+    metadata = load(tmp_path / "m.onnx", device="cpu").metadata
+    assert metadata["align_px"] == 4 and metadata["margin_px"] == made.network("xy").margin_px

@@ -26,7 +26,7 @@ N_HRTEM_MOVIES = 30
 N_PARTICLE_MOVIES = 60
 N_PARTICLE_FRAMES = 64
 PARTICLE_SIDE_PX = 128
-INPUT_PSNR_DB = (5.0, 20.0)
+INPUT_PSNR_DB = (4.0, 26.0)
 GAUSSIAN_SHARE = (0.0, 0.95)
 MOST_GAIN = 40.0
 OFFSET = 1000.0
@@ -102,7 +102,7 @@ def clean_particle_movies() -> dict[str, NDArray[Any]]:
 
 
 MODELS = {
-    "n2v-lite": (Settings(method="n2v", epochs=4), single_channel_movies),
+    "n2v-lite": (Settings(method="n2v", epochs=2), single_channel_movies),
     "n2v-lite-dual": (Settings(method="n2v", epochs=5), stem_movies),
     "synthesis3d-lite": (Settings(method="synthesis3d", epochs=80, lowest_dose=0.1), clean_particle_movies),
 }
@@ -111,13 +111,15 @@ MODELS = {
 @click.command()
 @click.argument("name", type=click.Choice(list(MODELS)))
 @click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="Folder for the run's folder.")
+@click.option("--epochs", type=int, help="Length of the training, instead of that of the model.")
 @click.option("--threads", default=1, show_default=True, help="CPU threads of PyTorch.")
 @click.option("--from", "start_from", type=click.Path(path_type=Path), help="Checkpoint of an earlier run.")
 @click.option("--resume", is_flag=True, help="Go on with an interrupted run.")
-def main(name: str, out: Path, threads: int, start_from: Path | None, resume: bool) -> None:
+def main(name: str, out: Path, epochs: int | None, threads: int, start_from: Path | None, resume: bool) -> None:
     """Train the bundled model NAME; its checkpoint is OUT/NAME/best.pt."""
     settings, stacks = MODELS[name]
-    settings = Settings.from_mapping({**settings.to_mapping(), "threads": threads})
+    values = {"epochs": epochs or settings.epochs, "threads": threads}
+    settings = Settings.from_mapping(settings.to_mapping() | values)
     result = train(
         settings, stacks(), out / name, start_from=start_from, resume=resume, show_progress=True, say=click.echo
     )

@@ -5,9 +5,12 @@ from __future__ import annotations
 import math
 from typing import Literal
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from lowdose_train.mirror import mirrored
 
 Pooling = Literal["average", "max"]
 Upsampling = Literal["bilinear", "transposed"]
@@ -113,11 +116,5 @@ class UNet(nn.Module):
 
 def padded(frames: Tensor, align_px: int) -> Tensor:
     """Frames (..., height, width) mirrored at the bottom and right up to multiples of `align_px`, as the core does."""
-
-    def indices(side: int) -> Tensor:
-        period = max(1, 2 * (side - 1))
-        folded = torch.arange(math.ceil(side / align_px) * align_px) % period
-        return torch.minimum(folded, period - folded)
-
-    rows, columns = (indices(side) for side in frames.shape[-2:])
+    rows, columns = (torch.from_numpy(mirrored(np.arange(side + -side % align_px), side)) for side in frames.shape[-2:])
     return frames[..., rows[:, None], columns]
