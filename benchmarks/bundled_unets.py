@@ -10,9 +10,9 @@ from collections.abc import Iterator
 
 import click
 import numpy as np
-from bundled import best_gaussian
+from benchmarks.bundled import best_gaussian
+from benchmarks.particles import count_particles
 from numpy.typing import NDArray
-from particles import count_particles
 from scipy.ndimage import gaussian_filter
 
 import lowdose

@@ -91,7 +91,8 @@ def applicable(frames: FrameSource, device: str) -> Iterator[tuple[str, Method]]
     for name, model in denoisers(device):
         alone = model.metadata["taps"]["offsets"] == [0]
         fits = len(model.channels) == frames.n_channels and model.scan == (frames.scan is not None)
-        if fits and alone <= (len(frames) == 1 or frames.n_channels > 1):
+        single = len(frames) == 1
+        if fits and (alone or not single) and (not alone or single or frames.n_channels > 1):
             yield name, Network(model)
     if len(frames) == 1:
         yield "reucid", Reucid()

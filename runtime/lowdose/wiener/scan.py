@@ -47,17 +47,13 @@ def fit_scan(scan: NDArray[np.float32], mean: NDArray[np.float32] | None = None)
     normalised = ((scan - level) / scale).astype(np.float32)
     means, n_samples = scan_covariances(normalised, scale, (reach_y, reach_x))
     try:
-        weights, error, optimism = solve_shrunk(
-            *normal_equations(means, offsets), shells, np.ones(len(shells), bool), n_samples
-        )
+        weights, error, optimism = solve_shrunk(*normal_equations(means, offsets), shells, alike, n_samples)
     except np.linalg.LinAlgError:  # as Covariances.tapered
         share = [
             np.maximum(0, 1 - np.abs(np.arange(-2 * r, 2 * r + 1)) / n) for r, n in ((reach_y, n_y), (reach_x, n_x))
         ]
         means = means * np.multiply.outer(*share)[..., None, None]
-        weights, error, optimism = solve_shrunk(
-            *normal_equations(means, offsets), shells, np.ones(len(shells), bool), n_samples
-        )
+        weights, error, optimism = solve_shrunk(*normal_equations(means, offsets), shells, alike, n_samples)
     taps = [(dy, dx) for dy in range(-reach_y, reach_y + 1) for dx in range(-reach_x, reach_x + 1)]
     side = 2 * DETECTOR_REACH_PX + 1
     kernels = np.zeros((1, 1, len(taps), 1, side, side), np.float32)
