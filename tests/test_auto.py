@@ -39,7 +39,7 @@ def test_the_estimate_follows_the_true_error(noise):
     estimated, true = [], []
     for name in ("gaussian:1", "gaussian:2", "gaussian:4", "gaussian3d:1,1", "gaussian3d:1,2", "wiener", "wcid"):
         method = prepared(name, frames)
-        result = denoise(method, sample, sample.frames)[sample.scored, 0]
+        result = denoise(method, sample, sample.frames)[:, 0]
         true.append(np.mean((result - truth[sample.scored]) ** 2))
         fitted = method.report.get("optimism", [0])[0]
         estimated.append((relative_risk(method, sample) + fitted) * sample.predicted[0])

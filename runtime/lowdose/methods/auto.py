@@ -79,6 +79,10 @@ class PreparedAuto:
             lines.append(f"    {row.name:24} {more}")
         return "\n  ".join(lines)
 
+    @property
+    def alone(self) -> bool:
+        return self.table[0].prepared.alone
+
     def stream(self, frames: FrameSource, out_dtype: DTypeLike) -> FrameStream:
         return self.table[0].prepared.stream(frames, out_dtype)
 
@@ -89,7 +93,7 @@ def applicable(frames: FrameSource, device: str) -> Iterator[tuple[str, Method]]
     Where a frame has neighbours in time, methods for single images are left out, but for the classical filters.
     """
     for name, model in denoisers(device):
-        alone = model.metadata["taps"]["offsets"] == [0]
+        alone = not model.scan and model.taps == [0]
         fits = len(model.channels) == frames.n_channels and model.scan == (frames.scan is not None)
         single = len(frames) == 1
         if fits and (alone or not single) and (not alone or single or frames.n_channels > 1):

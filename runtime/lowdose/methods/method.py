@@ -32,12 +32,17 @@ class FrameStream(Protocol):
 
 
 class Prepared(Protocol):
-    """A method that has seen the noisy frames. report: what it chose, JSON-able; summary: the same for people."""
+    """A method that has seen the noisy frames. report: what it chose, JSON-able; summary: the same for people.
+
+    alone: True when every frame is denoised for itself.
+    """
 
     @property
     def report(self) -> dict[str, Any]: ...
     @property
     def summary(self) -> str: ...
+    @property
+    def alone(self) -> bool: ...
     def stream(self, frames: FrameSource, out_dtype: DTypeLike) -> FrameStream:
         """A stream for the frames that were looked at, or for a part of them with the same channels and dtype."""
         ...

@@ -62,6 +62,10 @@ class PreparedNetwork:
             parts.append(f"offset {self.settings.offset:g}")
         return ", ".join(parts) or "nothing to choose"
 
+    @property
+    def alone(self) -> bool:
+        return not self.model.scan and self.model.taps == [0]
+
     def stream(self, frames: FrameSource, out_dtype: DTypeLike) -> FrameStream:
         stream = self.model.stream(
             frames.height,

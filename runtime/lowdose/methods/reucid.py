@@ -40,6 +40,8 @@ class PreparedReucid:
     def summary(self) -> str:
         return "every frame for itself, with eigenpatches of its own"
 
+    alone = True
+
     def stream(self, frames: FrameSource, out_dtype: DTypeLike) -> FrameStream:
         def denoise(image: NDArray[np.float32]) -> NDArray[np.float32]:
             return reucid.denoise(image, threads=max(1, self.options.threads))

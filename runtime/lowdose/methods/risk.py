@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,10 +13,11 @@ from lowdose.source import ArraySource, FrameSource
 
 Frames = NDArray[np.float32]
 
-CROP_PX = 256
-N_FRAMES = 9
-N_SCORED = 3
-SCAN_SIDE = 7
+CROP_PX = 192
+N_FRAMES = 25
+"""More than any window along time, so that those that are scored have all their neighbours."""
+N_SCORED = 5
+SCAN_SIDE = 9
 PROBE = 0.1
 """Size of the probe in units of the noise: small, so that a network stays linear."""
 NOISE_FREQUENCY = 0.42
@@ -79,13 +80,13 @@ def take_sample(frames: FrameSource, blind: Prepared) -> Sample:
     if not np.isfinite(sample).all():
         raise LowdoseError("there are NaN or infinite pixels; replace them first")
     unprobed = Sample(sample, scan, frames.channel_names, scored, np.zeros_like(sample), np.ones(sample.shape[1]))
-    residual = sample - denoise(blind, unprobed, sample)
-    signs = np.random.default_rng(0).choice(np.array([-1, 1], np.float32), sample.shape)
-    squares = np.square(residual[scored], dtype=np.float64).mean(axis=(0, 2, 3))
+    residual = sample[scored] - denoise(blind, unprobed, sample)
+    signs = np.random.default_rng(0).choice(np.array([-1, 1], np.float32), residual.shape)
+    squares = np.square(residual, dtype=np.float64).mean(axis=(0, 2, 3))
     noise = squares if scan else np.minimum(squares, corner_variance(sample))
     size = np.sqrt(np.divide(noise, squares, out=np.ones_like(noise), where=squares > 0)).astype(np.float32)
     probe = np.zeros_like(sample)
-    probe[scored] = (residual * signs)[scored] * size[:, None, None]
+    probe[scored] = residual * signs * size[:, None, None]
     return Sample(sample, scan, frames.channel_names, scored, probe, np.maximum(squares, 1e-30))
 
 
@@ -102,11 +103,14 @@ def corner_variance(frames: Frames) -> NDArray[np.float64]:
 
 
 def denoise(prepared: Prepared, sample: Sample, frames: Frames) -> Frames:
-    """The sample's frames as the method gives them back."""
+    """The scored frames of the sample as the method gives them back."""
+    if prepared.alone:
+        frames = frames[sample.scored]
+        sample = replace(sample, scan=None, scored=list(range(len(frames))))
     source = sample.source(frames)
     stream = prepared.stream(source, np.float32)
     results = [out for frame in source if (out := stream.push(frame)) is not None] + stream.flush()
-    return np.reshape(np.asarray(results, np.float32), frames.shape)
+    return np.reshape(np.asarray(results, np.float32), frames.shape)[sample.scored]
 
 
 def relative_risk(prepared: Prepared, sample: Sample) -> float:
@@ -118,8 +122,8 @@ def relative_risk(prepared: Prepared, sample: Sample) -> float:
     compares with the neighbouring frames instead, and flatters every method that sees them.
     """
     frames, scored = sample.frames, sample.scored
-    plain = denoise(prepared, sample, frames)[scored]
-    probed = denoise(prepared, sample, frames + np.float32(PROBE) * sample.probe)[scored]
+    plain = denoise(prepared, sample, frames)
+    probed = denoise(prepared, sample, frames + np.float32(PROBE) * sample.probe)
     misfit = np.square(plain - frames[scored], dtype=np.float64).mean(axis=(0, 2, 3))
     followed = (sample.probe[scored] * (probed - plain)).mean(axis=(0, 2, 3), dtype=np.float64) / PROBE
     return float(np.mean((misfit + 2 * followed) / sample.predicted))

@@ -56,6 +56,10 @@ class PreparedWiener:
             f"window of {n} {self.unit} and {diameter} px, fitted to {self.fitted.report['fitted_frames']} {self.unit}"
         )
 
+    @property
+    def alone(self) -> bool:
+        return len(self.fitted.taps) == 1
+
     def stream(self, frames: FrameSource, out_dtype: DTypeLike) -> FrameStream:
         return self.fitted.stream(frames.height, frames.width, frames.dtype, out_dtype=out_dtype, scan=frames.scan)
 

@@ -65,6 +65,10 @@ class PreparedClassical:
         noise = ", ".join(f"{noise:.3g}" for noise in self.noise_stds)
         return f"{written(self.kind, self.strength)}, noise of standard deviation {noise}"
 
+    @property
+    def alone(self) -> bool:
+        return self.kind != "gaussian3d"
+
     def stream(self, frames: FrameSource, out_dtype: DTypeLike) -> FilteredStream:
         return FilteredStream(
             self.kind,
