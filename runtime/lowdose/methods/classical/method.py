@@ -10,8 +10,8 @@ from numpy.typing import DTypeLike
 
 from lowdose.errors import LowdoseError
 from lowdose.methods.classical.choice import (
-    SIGMAS_FRAMES,
     NLM_H,
+    SIGMAS_FRAMES,
     default_strength,
     noise_stds,
     round_strength,
