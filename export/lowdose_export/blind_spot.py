@@ -11,8 +11,9 @@ import onnx
 
 from lowdose import __version__
 from lowdose.errors import LowdoseError
-from lowdose_export.graph import build_model, contract, set_metadata
+from lowdose_export.graph import build_model, contract
 from lowdose_export.memory import bytes_per_px
+from lowdose_export.model_file import check_out, set_metadata
 from lowdose_export.parity import check_parity
 from lowdose_train.blind_spot import BlindSpotNetwork
 from lowdose_train.checkpoint import load_checkpoint
@@ -48,14 +49,6 @@ def export_blind_spot(checkpoints: Sequence[Path], out: Path, *, overwrite: bool
         differences = check_parity(unfinished, networks)
         unfinished.replace(out)
     return differences
-
-
-def check_out(out: Path, overwrite: bool) -> None:
-    """Raise LowdoseError unless a model file may be written to `out`."""
-    if out.exists() and not overwrite:
-        raise LowdoseError(f"{out} exists; give another name or --overwrite")
-    if out.suffix != ".onnx":
-        raise LowdoseError(f"a model file is named *.onnx, not '{out.name}'")
 
 
 def weight_set(path: Path, record: dict[str, Any]) -> dict[str, Any]:

@@ -1,8 +1,7 @@
-"""The model file: graph, functions and metadata. `cpp/src/model.cpp` reads what is written here."""
+"""The model file of the blind-spot networks: graph, functions and metadata."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,10 +11,9 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from lowdose_export import functions
+from lowdose_export.model_file import IR_VERSION, SPEC, set_metadata
 from lowdose_train.blind_spot import BlindSpotNetwork, Branch
 
-SPEC = 1
-IR_VERSION = 9  # read by every ONNX Runtime since 1.16
 # For engines that give none; the core always does. Between the disc of the paper (diameter N / 7, that is 1 / 14) and
 # the authors' code (N / 3, that is 1 / 6).
 DEFAULT_CUTOFF = 1 / 7
@@ -101,8 +99,3 @@ def build_model(networks: Sequence[BlindSpotNetwork], metadata: dict[str, Any]) 
     set_metadata(model, metadata)
     onnx.checker.check_model(model, full_check=True)
     return model
-
-
-def set_metadata(model: onnx.ModelProto, metadata: dict[str, Any]) -> None:
-    """Put `metadata` under the one key of the contract."""
-    helper.set_model_props(model, {"lowdose": json.dumps(metadata)})

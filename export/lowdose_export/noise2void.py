@@ -7,8 +7,8 @@ from typing import Any
 
 import onnx
 
-from lowdose_export.graph import SPEC
-from lowdose_export.unet import Graph, denormalised, normalised, unet_nodes, windowed_model
+from lowdose_export.model_file import SPEC, Graph
+from lowdose_export.unet import denormalised, normalised, unet_nodes, windowed_model
 from lowdose_train.noise2void import SCALE_STDS
 from lowdose_train.unet import UNet
 

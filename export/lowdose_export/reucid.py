@@ -19,7 +19,7 @@ from onnx import TensorProto, helper, numpy_helper
 from lowdose import __version__
 from lowdose.errors import LowdoseError
 from lowdose_export.functions import OPSET
-from lowdose_export.graph import IR_VERSION, SPEC, set_metadata
+from lowdose_export.model_file import IR_VERSION, SPEC, set_metadata
 from lowdose_train.checkpoint import read
 from lowdose_train.reucid import ReucidNetwork
 

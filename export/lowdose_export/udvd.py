@@ -13,10 +13,10 @@ from onnx import TensorProto, helper
 
 from lowdose import __version__
 from lowdose.errors import LowdoseError
-from lowdose_export.blind_spot import check_out, weight_set
+from lowdose_export.blind_spot import weight_set
 from lowdose_export.functions import OPSET
-from lowdose_export.graph import IR_VERSION, SPEC, set_metadata
 from lowdose_export.memory import bytes_per_px
+from lowdose_export.model_file import IR_VERSION, SPEC, check_out, set_metadata
 from lowdose_export.udvd_graph import UdvdGraph
 from lowdose_export.udvd_parity import check_udvd_parity
 from lowdose_train.checkpoint import load_checkpoint

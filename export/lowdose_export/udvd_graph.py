@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from torch import nn
 
-from lowdose_export.unet import Graph
+from lowdose_export.model_file import Graph
 from lowdose_train.udvd import LEAKY_SLOPE, LEAST_INSIDE, CausalConvolutions, CausalUNet, Udvd
 
 HEIGHT, WIDTH = 2, 3

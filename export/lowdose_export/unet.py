@@ -2,43 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 from torch import nn
 
 from lowdose_export.functions import OPSET
-from lowdose_export.graph import IR_VERSION, set_metadata
+from lowdose_export.model_file import IR_VERSION, Graph, set_metadata
 from lowdose_train.unet import Block, UNet
-
-
-class Graph:
-    """Nodes and weights of an ONNX graph, in the order in which they are added. Values are called by their names."""
-
-    def __init__(self) -> None:
-        self.nodes: list[onnx.NodeProto] = []
-        self.weights: list[onnx.TensorProto] = []
-
-    def add(self, operator: str, *inputs: str, **attributes: Any) -> str:
-        """A node with one output, whose name is returned."""
-        output = f"{operator}_{len(self.nodes)}"
-        self.nodes.append(helper.make_node(operator, inputs, [output], **attributes))
-        return output
-
-    def constant(self, values: NDArray[Any] | Sequence[int]) -> str:
-        """A weight (integers become int64), whose name is returned."""
-        name = f"weight_{len(self.weights)}"
-        array = values if isinstance(values, np.ndarray) else np.array(values, np.int64)
-        self.weights.append(numpy_helper.from_array(array, name))
-        return name
-
-    def rename_last(self, name: str) -> None:
-        """Give the output of the last node its final name."""
-        self.nodes[-1].output[0] = name
 
 
 def unet_nodes(graph: Graph, network: UNet, x: str) -> str:

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from lowdose import __version__
 from lowdose.errors import LowdoseError
 from lowdose.model import load
-from lowdose_export.blind_spot import check_out, weight_set
-from lowdose_export.graph import set_metadata
+from lowdose_export.blind_spot import weight_set
 from lowdose_export.memory import bytes_per_px
+from lowdose_export.model_file import check_out, set_metadata
 from lowdose_export.noise2void import noise2void_contract, noise2void_model
 from lowdose_export.synthesis import synthesis_contract, synthesis_model
 from lowdose_train.checkpoint import load_checkpoint

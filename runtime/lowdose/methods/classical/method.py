@@ -10,8 +10,8 @@ from numpy.typing import DTypeLike
 
 from lowdose.errors import LowdoseError
 from lowdose.methods.classical.choice import (
-    BILATERAL_RANGE,
     NLM_H,
+    SIGMAS_FRAMES,
     default_strength,
     noise_stds,
     round_strength,
@@ -91,15 +91,16 @@ def candidates(frames: FrameSource) -> list[Classical]:
     neighbours = sample(frames)
     (sigma,) = default_strength("gaussian", neighbours)
     (weight,) = default_strength("tv", neighbours)
-    _, spread = default_strength("bilateral", neighbours)
+    value_range, spread = default_strength("bilateral", neighbours)
     strengths: list[tuple[str, Strength]] = [
-        *(("gaussian", (sigma * step,)) for step in (0.7, 1, 1.4)),
-        *(("tv", (weight * step,)) for step in (0.5, 0.7, 1, 1.4)),
-        *(("nlm", (NLM_H * step,)) for step in (0.75, 1, 1.25)),
-        *(("bilateral", (BILATERAL_RANGE * a, spread * b)) for a, b in ((0.5, 1), (0.75, 0.7), (1, 1), (1.4, 1))),
+        *(("gaussian", (sigma * step,)) for step in (0.75, 1, 1.3)),
+        *(("tv", (weight * step,)) for step in (0.7, 1, 1.4)),
+        *(("nlm", (NLM_H * step,)) for step in (0.7, 1, 1.4)),
+        *(("bilateral", (value_range * a, spread * b)) for a, b in ((0.5, 1), (1, 0.75), (1, 1))),
     ]
     if len(frames) > 1:
         t, xy = default_strength("gaussian3d", neighbours)
         around = ((0.5, 1.2), (1, 0.8), (1, 1), (1, 1.25), (2, 0.8))
-        strengths += [("gaussian3d", (t * a, xy * b)) for a, b in around]
-    return [Classical(written(kind, tuple(round_strength(n) for n in numbers))) for kind, numbers in strengths]
+        strengths += [("gaussian3d", (min(t * a, SIGMAS_FRAMES[-1]), xy * b)) for a, b in around]
+    names = dict.fromkeys(written(kind, tuple(round_strength(n) for n in numbers)) for kind, numbers in strengths)
+    return [Classical(name) for name in names]

@@ -1,0 +1,56 @@
+"""What all model files share, whatever writes them: no torch here. `cpp/src/model.cpp` reads what is written."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import helper, numpy_helper
+
+from lowdose.errors import LowdoseError
+
+SPEC = 1
+IR_VERSION = 9  # read by every ONNX Runtime since 1.16
+
+
+class Graph:
+    """Nodes and weights of an ONNX graph, in the order in which they are added. Values are called by their names."""
+
+    def __init__(self) -> None:
+        self.nodes: list[onnx.NodeProto] = []
+        self.weights: list[onnx.TensorProto] = []
+
+    def add(self, operator: str, *inputs: str, **attributes: Any) -> str:
+        """A node with one output, whose name is returned."""
+        output = f"{operator}_{len(self.nodes)}"
+        self.nodes.append(helper.make_node(operator, inputs, [output], **attributes))
+        return output
+
+    def constant(self, values: NDArray[Any] | Sequence[int]) -> str:
+        """A weight (integers become int64), whose name is returned."""
+        name = f"weight_{len(self.weights)}"
+        array = values if isinstance(values, np.ndarray) else np.array(values, np.int64)
+        self.weights.append(numpy_helper.from_array(array, name))
+        return name
+
+    def rename_last(self, name: str) -> None:
+        """Give the output of the last node its final name."""
+        self.nodes[-1].output[0] = name
+
+
+def check_out(out: Path, overwrite: bool) -> None:
+    """Raise LowdoseError unless a model file may be written to `out`."""
+    if out.exists() and not overwrite:
+        raise LowdoseError(f"{out} exists; give another name or --overwrite")
+    if out.suffix != ".onnx":
+        raise LowdoseError(f"a model file is named *.onnx, not '{out.name}'")
+
+
+def set_metadata(model: onnx.ModelProto, metadata: dict[str, Any]) -> None:
+    """Put `metadata` under the one key of the contract."""
+    helper.set_model_props(model, {"lowdose": json.dumps(metadata)})
