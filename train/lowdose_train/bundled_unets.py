@@ -26,6 +26,8 @@ N_HRTEM_MOVIES = 30
 N_PARTICLE_MOVIES = 60
 N_PARTICLE_FRAMES = 64
 PARTICLE_SIDE_PX = 128
+ELEMENTS = ("Al", "Ni", "Cu", "Pd", "Ag", "Pt", "Au")
+"""Bright and weak adatoms: a network must not take every one for gold."""
 INPUT_PSNR_DB = (4.0, 26.0)
 GAUSSIAN_SHARE = (0.0, 0.95)
 MOST_GAIN = 40.0
@@ -40,7 +42,7 @@ def stem_movies() -> dict[str, NDArray[Any]]:
     for seed in range(FIRST_SEED, FIRST_SEED + N_STEM_MOVIES):
         rng = np.random.default_rng([seed, 3])
         pixel_size = float(rng.uniform(0.1, 0.26))
-        element = str(rng.choice(["Au", "Pt", "Ag"]))
+        element = str(rng.choice(ELEMENTS))
         settings: dict[str, Any] = {
             "element": element,
             "pixel_size_angstrom": pixel_size,
@@ -103,7 +105,7 @@ def clean_particle_movies() -> dict[str, NDArray[Any]]:
 
 MODELS = {
     "n2v-lite": (Settings(method="n2v", epochs=2), single_channel_movies),
-    "n2v-lite-dual": (Settings(method="n2v", epochs=5), stem_movies),
+    "n2v-lite-dual": (Settings(method="n2v", epochs=8), stem_movies),
     "synthesis3d-lite": (Settings(method="synthesis3d", epochs=80, lowest_dose=0.1), clean_particle_movies),
 }
 
