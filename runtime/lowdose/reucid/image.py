@@ -38,8 +38,8 @@ def denoise(
 ) -> Image:
     """Denoise one image (height, width) of any real dtype; float32 in the units of the input.
 
-    All arguments and errors are those of `interim_images`, of which this is the last. One stack, the default, is
-    the quickest and the best: the eigenpatches come from all patches.
+    All arguments and errors are those of `interim_images`, of which this is the last image. One stack, the
+    default, is by far the quickest, and several are not better by more than 0.3 dB (the model's card).
     """
     *_, last = interim_images(
         image,
