@@ -9,7 +9,7 @@ from lowdose.model import bundled_models
 from lowdose.reucid import denoise, interim_images
 from lowdose.reucid.classifier import Classifier, classifier_inputs, load_classifier, resampling
 from lowdose.reucid.covariance import second_moments
-from lowdose.reucid.eigenpatches import Eigenpatches, from_moments, from_patches
+from lowdose.reucid.eigenpatches import Eigenpatches, from_moments
 from lowdose.reucid.psf import patch_size
 from lowdose.reucid.reconstruction import add_truncated, autocorrelation, gather, truncate_all
 from lowdose.reucid.stacks import deal, patch_matrix_bytes, stacks_needed
@@ -89,17 +89,20 @@ def test_moments_and_canvas_have_the_same_bits_for_any_number_of_threads(threads
     assert np.array_equal(truncate_all(image, kept), truncate_all(image, kept, threads))
 
 
-def test_the_randomised_svd_finds_the_eigenpatches_of_the_moments():
-    _, noisy = lattice_image(3)
-    image = noisy - noisy.mean()
-    patches, _ = gather(image, every_patch(image, 9), 9)
-    exact, found = candidates_of(image, 9), from_patches(patches, 9, seed=0)
-    assert exact.values[:3].min() > 3 * exact.rest
-    assert found.values[:3] == pytest.approx(exact.values[:3], rel=1e-5)
-    assert found.values == pytest.approx(exact.values, rel=0.05)  # noise: eigenvalues too close to be told apart
-    assert found.rest == pytest.approx(exact.rest, rel=0.05)
-    overlap = found.patches[:3].reshape(3, -1) @ exact.patches[:3].reshape(3, -1).T
-    assert np.linalg.svd(overlap, compute_uv=False) == pytest.approx(np.ones(3), abs=1e-5)
+@pytest.mark.parametrize(("height", "width", "patch_px"), SHAPES)
+def test_eigenpatches_are_the_singular_vectors_of_the_patch_matrix(height, width, patch_px):
+    image = random_image(height, width)
+    patches, _ = gather(image, every_patch(image, patch_px), patch_px)
+    _, singular, vectors = np.linalg.svd(patches)
+    found = candidates_of(image, patch_px)
+    n = len(found.values)
+    assert n == min(64, patch_px**2 // 2)
+    powers = np.zeros(patch_px**2)
+    powers[: len(singular)] = singular**2 / len(patches)
+    assert found.values == pytest.approx(powers[:n], abs=ROUNDING * powers[0])
+    assert found.rest == pytest.approx(powers[n:].mean(), abs=ROUNDING * powers[0])
+    same = np.abs(np.sum(found.patches.reshape(n, -1) * vectors[:n], axis=1))
+    assert same[:4] == pytest.approx(np.ones(4), abs=1e-6)  # up to the sign
 
 
 @pytest.mark.parametrize(("height", "width", "patch_px"), SHAPES)

@@ -11,8 +11,6 @@ Floats = NDArray[np.float64]
 
 # How many eigenpatches are judged at most; weaker ones are noise.
 CANDIDATES = 64
-OVERSAMPLING = 10
-POWER_ITERATIONS = 4
 
 
 @dataclass(frozen=True)
@@ -39,22 +37,12 @@ def n_candidates(patch_px: int) -> int:
 
 
 def from_moments(moments: Floats, patch_px: int) -> Eigenpatches:
-    """Eigenpatches from the second moments (p^2, p^2) of the patches."""
+    """Eigenpatches from the second moments (p^2, p^2) of the patches.
+
+    The paper takes a randomised SVD of the patch matrix. There are many more patches than pixels in one, so the
+    moments are small, cost less than the products of a randomised SVD, and give all eigenpatches exactly.
+    """
     values, vectors = np.linalg.eigh(moments)  # ascending
     n = n_candidates(patch_px)
     strongest = vectors[:, : -n - 1 : -1].T.reshape(n, patch_px, patch_px)
     return Eigenpatches(strongest, values[: -n - 1 : -1], float(values[:-n].mean()))
-
-
-def from_patches(patches: Floats, patch_px: int, seed: int) -> Eigenpatches:
-    """Eigenpatches of a stack (n_patches, p^2) by randomised SVD (Halko, Martinsson, Tropp, SIAM Review 53, 217)."""
-    n = min(n_candidates(patch_px), len(patches))
-    sketch = np.random.default_rng(seed).standard_normal((patch_px**2, min(n + OVERSAMPLING, len(patches))))
-    basis = np.linalg.qr(patches @ sketch)[0]  # (n_patches, n + OVERSAMPLING)
-    for _ in range(POWER_ITERATIONS):
-        basis = np.linalg.qr(patches @ np.linalg.qr(patches.T @ basis)[0])[0]
-    _, singular, vectors = np.linalg.svd(basis.T @ patches, full_matrices=False)
-    values = singular[:n] ** 2 / len(patches)
-    total = float(np.einsum("ij,ij->", patches, patches)) / len(patches)
-    rest = max(total - float(values.sum()), 0.0) / (patch_px**2 - n)
-    return Eigenpatches(vectors[:n].reshape(n, patch_px, patch_px), values, rest)
