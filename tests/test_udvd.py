@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 from lowdose_train.mirror import mirrored
 from lowdose_train.scan_taps import SCAN_TAPS
-from lowdose_train.udvd import WIDTHS, BlindLinear, CausalUNet, MovieUdvd, ScanUdvd, pool_above
+from lowdose_train.udvd import WIDTHS, CausalUNet, MovieUdvd, ScanUdvd, pool_above
 from udvd_networks import TINY, TINY_WITH_FILTER, random_udvd
 
 WIDTHS_TESTED = [TINY, TINY_WITH_FILTER]
@@ -142,20 +142,56 @@ def test_sees_no_further_than_its_margin(margin_case):
     assert network.margin_px - 12 <= reach <= network.margin_px
 
 
-def test_the_filter_is_the_best_linear_prediction():
-    """Of noise-free plane waves it predicts every pixel; what it sees of itself is nothing."""
-    y, x = np.mgrid[:24, :24]
+def waves(n_rows=24):
+    """Five frames of moving plane waves (5, n_rows, 24), and their three triplets under a little noise."""
+    y, x = np.mgrid[:n_rows, :24]
     shift = np.arange(5)[:, None, None]
-    frames = torch.tensor(2 + np.sin(x / 2 + 0.3 * shift) + np.cos(y / 3), dtype=torch.float32)[None]
-    triplets = frames[:, [0, 1, 2, 1, 2, 3, 2, 3, 4]]
-    linear = BlindLinear(5, 1)
-    linear.solve(triplets + 0.01 * torch.randn(triplets.shape, generator=torch.Generator().manual_seed(0)))
-    parts = [linear(triplets[:, 3 * i : 3 * i + 3])[:, i] for i in range(3)]
-    predicted = sum(parts) * linear.edge_gain(24, 24)
-    assert float((predicted - frames[:, 2])[..., 4:-4, 4:-4].abs().max()) < 0.05
-    assert not linear.kernel[..., 2, 2].any()
-    flat = sum(linear(torch.ones(1, 3, 9, 11))[0, i] for i in range(3)) * linear.edge_gain(9, 11)
-    torch.testing.assert_close(flat, torch.full((9, 11), float(linear.kernel.sum())), rtol=1e-4, atol=1e-4)
+    frames = torch.tensor(2 + np.sin(x / 2 + 0.3 * shift) + np.cos(y / 3), dtype=torch.float32)
+    noise = torch.randn(frames.shape, generator=torch.Generator().manual_seed(0))
+    return frames, (frames + 0.01 * noise)[[0, 1, 2, 1, 2, 3, 2, 3, 4]][None]
+
+
+def test_the_filter_is_the_best_linear_prediction():
+    frames, triplets = waves()
+    network = MovieUdvd(TINY_WITH_FILTER)
+    network.solve(triplets)
+    assert not network.filter.kernel[..., 2, 2].any()
+    assert not network.head.weight.any()  # a new network stays without a say
+    with torch.no_grad():
+        error = network(frames[None])[0, 0] - frames[2]
+    assert float(error[4:-4, 4:-4].abs().max()) < 0.05
+
+
+def test_the_edge_gain_makes_up_for_what_lies_outside():
+    network = random_udvd(MovieUdvd)
+    parts = network.filter(torch.ones(1, 3, 9, 11))[0]
+    flat = parts.sum(0) * network.filter.edge_gain(9, 11)
+    torch.testing.assert_close(flat, torch.full((9, 11), float(network.filter.kernel.sum())), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_filter_and_head_are_solved_together(weighted):
+    """The squared error on the pixels that were fitted gets worse whichever weight changes."""
+    network = random_udvd(MovieUdvd)
+    generator = torch.Generator().manual_seed(1)
+    frames = torch.rand(6, 9, 16, 16, generator=generator) + waves()[1][:, :, :16, :16]
+    weights = torch.rand(6, 1, 16, 16, generator=generator) if weighted else None
+    network.solve(frames, weights)
+
+    def error():
+        with torch.no_grad():
+            states = [network.stage_1(frames[:, i : i + 3]) for i in (0, 3, 6)]
+            squares = (network.stage_2(states) - frames[:, 4:5]).square()[..., 2:-2, 2:-2]
+        return float((squares * (weights[..., 2:-2, 2:-2] if weighted else 1)).mean())
+
+    best = error()
+    for values in (network.head.weight.data, network.filter.kernel):
+        for index in (0, 2):
+            kept = values.flatten()[index].clone()
+            for step in (-0.05, 0.05):
+                values.view(-1)[index] = kept + step
+                assert error() > best
+            values.view(-1)[index] = kept
 
 
 @pytest.mark.parametrize(("size", "expected"), [(1, [0, 0, 0, 0]), (2, [0, 1, 0, 1]), (5, [0, 1, 2, 3, 4, 3, 2, 1, 0])])

@@ -51,8 +51,8 @@ class Run:
                 raise LowdoseError(
                     f"the weights in {start_from} do not fit these settings and data: {error}"
                 ) from error
-        self.averaged.load_state_dict(self.network.state_dict())
         self.task.prepare(self.generator)
+        self.averaged.load_state_dict(self.network.state_dict())
         self.optimiser = self.new_optimiser()
         self.mend()
 

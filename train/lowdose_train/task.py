@@ -65,7 +65,7 @@ class Task(ABC):
         """Of the finished network, on the CPU: per stack its "name" and named numbers (None: not defined)."""
 
     def prepare(self, generator: torch.Generator) -> None:  # noqa: B027
-        """Whatever depends on the first weights and on data, before the optimiser is made."""
+        """Whatever depends on the first weights and on data, before the optimiser is made; may change the weights."""
 
     def parameters(self) -> list[nn.Parameter]:
         """What the optimiser changes."""

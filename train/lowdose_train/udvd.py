@@ -19,7 +19,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lowdose_train.mirror import mirrored
-from lowdose_train.whitening import second_moments
 
 LEAKY_SLOPE = 0.1
 ALIGN_PX = 4
@@ -29,6 +28,8 @@ LEAST_INSIDE = 0.25
 """Of the filter's sum, that must lie inside the frame; what is missing of it is made up for."""
 RIDGE = 1e-3
 """Of the filter's equations, as a share of the mean power of a pixel."""
+HEAD_RIDGE = 1e-6
+"""Of the head's equations, as a share of the power of each feature."""
 
 
 @dataclass(frozen=True)
@@ -62,8 +63,8 @@ WIDTHS = {
 class BlindLinear(nn.Module):
     """The best linear prediction of a pixel from size x size neighbours in all frames, own pixels left out.
 
-    It is solved for, not trained: what the network adds to it begins at zero, so that training begins at the quality
-    of a Wiener filter. `kernel` is (3, 3, size, size), indexed [place of the triplet, frame of the triplet, y, x].
+    It is solved for (`Udvd.solve`), not trained: what the network adds to it begins at zero, so that training begins
+    at the quality of a Wiener filter. `kernel` is (3, 3, size, size), indexed [triplet, frame of the triplet, y, x].
     """
 
     kernel: Tensor
@@ -77,21 +78,6 @@ class BlindLinear(nn.Module):
         self.register_buffer("seen", seen, persistent=False)
         local_mean = seen.expand(TRIPLET, TRIPLET, size, size) / (TRIPLET**2 * seen.sum())
         self.register_buffer("kernel", local_mean.clone())
-
-    @torch.no_grad()
-    def solve(self, triplets: Tensor, weights: Tensor | None = None) -> None:
-        """Fit to triplets (batch, 9, h, w), three after three, whose middle frame is number 4.
-
-        `weights` (batch, 1, h, w) are those of the squared errors; they must vary slowly.
-        """
-        size = self.seen.shape[-1]
-        # Weighting both sides of the equations by the root at each pixel is right where neighbours weigh alike.
-        moments = second_moments(triplets if weights is None else triplets * weights.sqrt(), size)
-        wanted = moments[4, size // 2, size // 2][:, self.seen > 0].flatten()
-        matrix = moments[:, self.seen > 0][..., self.seen > 0].flatten(2).flatten(0, 1)
-        ridge = RIDGE * matrix.diagonal().mean() * torch.eye(len(matrix), device=matrix.device)
-        self.kernel.zero_()
-        self.kernel[..., self.seen > 0] = torch.linalg.solve(matrix + ridge, wanted).view(TRIPLET, TRIPLET, -1).float()
 
     def forward(self, triplet: Tensor) -> Tensor:
         """(batch, 3, h, w) -> (batch, 3, h, w): what the triplet adds where it is first, second or third."""
@@ -191,16 +177,57 @@ class Udvd(nn.Module):
         features = in_four_orientations(self.first, [triplet] * 4)
         return features if self.filter is None else torch.cat([features, self.filter(triplet)], 1)
 
-    def stage_2(self, states: Sequence[Tensor]) -> Tensor:
-        """`stage_1` of three triplets, in order -> (batch, 1, h, w), before the last ReLU."""
+    def before_head(self, states: Sequence[Tensor]) -> Tensor:
+        """What `head` sums: `stage_1` of three triplets, in order -> (batch, n_merged, h, w)."""
         split = [torch.chunk(state[:, : self.n_features], 4, dim=1) for state in states]
         joined = [torch.cat([part[turn] for part in split], 1) for turn in range(4)]
         seen = in_four_orientations(self.second, joined, self.hidden_rows)
-        out: Tensor = self.head(F.leaky_relu(self.merge(seen), LEAKY_SLOPE))
+        return F.leaky_relu(self.merge(seen), LEAKY_SLOPE)
+
+    def stage_2(self, states: Sequence[Tensor]) -> Tensor:
+        """`stage_1` of three triplets, in order -> (batch, 1, h, w), before the last ReLU."""
+        out: Tensor = self.head(self.before_head(states))
         if self.filter is None:
             return out
         linear = torch.stack([state[:, self.n_features + place] for place, state in enumerate(states)]).sum(0)
         return out + (linear * self.filter.edge_gain(*linear.shape[-2:]))[:, None]
+
+    @torch.no_grad()
+    def solve(self, triplets: Tensor, weights: Tensor | None = None) -> None:
+        """Set the filter, and with it the head unless that is zero as at first, to what predicts noisy pixels best.
+
+        `triplets` (n, 9, h, w), three after three, hold the pixels to predict in number 4; `weights` (n, 1, h, w) are
+        those of the squared errors. Both parts are linear and blind, so this is one system of equations. On data of
+        another kind than a network was trained on it gives in seconds what many steps of training would.
+        """
+        if self.filter is None:
+            return
+        size = self.filter.seen.shape[-1]
+        inside = slice(size // 2, -(size // 2) or None)
+        n_neighbours = triplets.shape[1] * int(self.filter.seen.sum())
+        squares: Tensor | float = 0.0
+        products: Tensor | float = 0.0
+        for number, example in enumerate(triplets):
+            windows = F.unfold(example[None], size)[0].view(len(example), size**2, -1)
+            known = windows[:, self.filter.seen.flatten() > 0].flatten(0, 1)  # (n_neighbours, pixels)
+            if self.head.weight.any():
+                states = [self.stage_1(example[None, i : i + TRIPLET]) for i in range(0, len(example), TRIPLET)]
+                known = torch.cat([known, self.before_head(states)[0, :, inside, inside].flatten(1)])
+            wanted = example[4, inside, inside].flatten()
+            if weights is not None:
+                root = weights[number, 0, inside, inside].flatten().sqrt()
+                known, wanted = known * root, wanted * root
+            squares = squares + known.double() @ known.T.double()
+            products = products + known.double() @ wanted.double()
+        assert isinstance(squares, Tensor)
+        ridge = squares.diagonal().clone()
+        ridge[:n_neighbours] = RIDGE * ridge[:n_neighbours].mean()
+        ridge[n_neighbours:] *= HEAD_RIDGE
+        solution = torch.linalg.solve(squares + ridge.diag(), products).float()
+        self.filter.kernel.zero_()
+        self.filter.kernel[..., self.filter.seen > 0] = solution[:n_neighbours].view(TRIPLET, TRIPLET, -1)
+        if self.head.weight.any():
+            self.head.weight.copy_(solution[n_neighbours:].view_as(self.head.weight))
 
 
 class MovieUdvd(Udvd):

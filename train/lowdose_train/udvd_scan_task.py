@@ -19,12 +19,14 @@ from lowdose_train.scan_taps import SCAN_TAPS
 from lowdose_train.settings import Settings
 from lowdose_train.task import Task
 from lowdose_train.udvd import ALIGN_PX, WIDTHS, ScanUdvd
-from lowdose_train.udvd_task import N_FILTER_BATCHES, STEPS_PER_EPOCH
+from lowdose_train.udvd_task import STEPS_PER_EPOCH
 from lowdose_train.windows import TrainingStack, below, check_size, hold_out
 
 OWN = 4
 """Where the pattern to denoise is among the nine of three triplets."""
 MAX_HELD_OUT = 24
+N_FILTER_CROPS = 96
+"""Crops that the filter is solved on."""
 SMOOTHING_PX = 9
 """Side of the box that smooths the noise variance over the detector."""
 LEAST_VARIANCE = 0.03
@@ -63,10 +65,11 @@ class UdvdScanTask(Task):
 
     def draw(self, generator: torch.Generator) -> None:
         self.network.draw(generator)
-        if self.network.filter is not None:
-            batches = [self.batch(generator) for _ in range(N_FILTER_BATCHES)]
-            patterns, weights = (torch.cat(parts) for parts in zip(*batches, strict=True))
-            self.network.filter.solve(patterns, weights)
+
+    def prepare(self, generator: torch.Generator) -> None:
+        batches = [self.batch(generator) for _ in range(math.ceil(N_FILTER_CROPS / self.settings.batch_size))]
+        patterns, weights = (torch.cat(parts) for parts in zip(*batches, strict=True))
+        self.network.solve(patterns, weights)
 
     def batch(self, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Triplets (batch, 9, crop, crop) and the weight of each pixel (batch, 1, crop, crop)."""

@@ -70,9 +70,10 @@ class SimulatedTask(Task):
 
     def draw(self, generator: torch.Generator) -> None:
         self.network.draw(generator)
-        if self.network.filter is not None:
-            noisy = torch.cat([self.batch(generator)[0] for _ in range(N_FILTER_EXAMPLES // self.settings.batch_size)])
-            self.network.filter.solve(self.triplets(noisy))
+
+    def prepare(self, generator: torch.Generator) -> None:
+        n_batches = math.ceil(N_FILTER_EXAMPLES / self.settings.batch_size)
+        self.network.solve(self.triplets(torch.cat([self.batch(generator)[0] for _ in range(n_batches)])))
 
     def batch(self, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         chosen = [self.scenes[below(len(self.scenes), generator)] for _ in range(self.settings.batch_size)]

@@ -26,7 +26,8 @@ CLIP_FRAMES = 4
 STEPS_PER_EPOCH = (20, 100)
 """Fewest and most; between them an epoch looks at every pixel about once."""
 HELD_OUT_PX = 256
-N_FILTER_BATCHES = 8
+N_FILTER_CLIPS = 32
+"""Clips that the filter is solved on."""
 
 
 class UdvdTask(Task):
@@ -61,9 +62,11 @@ class UdvdTask(Task):
 
     def draw(self, generator: torch.Generator) -> None:
         self.network.draw(generator)
-        if self.network.filter is not None:
-            frames = torch.cat([self.batch(generator)[0] for _ in range(N_FILTER_BATCHES)])
-            self.network.filter.solve(torch.cat([triplets_of(frames[:, i : i + 5]) for i in range(CLIP_FRAMES)]))
+
+    def prepare(self, generator: torch.Generator) -> None:
+        n_batches = math.ceil(N_FILTER_CLIPS / self.settings.batch_size)
+        frames = torch.cat([self.batch(generator)[0] for _ in range(n_batches)])
+        self.network.solve(torch.cat([triplets_of(frames[:, i : i + 5]) for i in range(0, CLIP_FRAMES, 2)]))
 
     def batch(self, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Clips (batch, CLIP_FRAMES + 4, crop, crop) and which of the inner frames are targets, 0 or 1."""
