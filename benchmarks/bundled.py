@@ -35,7 +35,7 @@ def best_gaussian(clean: NDArray[Any], noisy: NDArray[Any], times: tuple[float, 
 
 
 @click.command()
-@click.argument("name", type=click.Choice(["wcvd", "wcid"]))
+@click.argument("name", type=click.Choice(["wcvd", "wcid", "udvd-lite"]))
 def main(name: str) -> None:
     """Print a Markdown table for the card of a model."""
     model = lowdose.load(name, device="cpu")

@@ -10,6 +10,8 @@ import pytest
 import torch
 
 from lowdose import LowdoseError, load
+from lowdose.metrics import psnr
+from lowdose.simulate import simulate
 from lowdose_export import udvd_parity
 from lowdose_export.udvd import export_udvd
 from lowdose_train import udvd
@@ -97,3 +99,10 @@ def test_command_takes_the_writer_of_the_method(lowdose, tmp_path):
     outcome = lowdose("export", checkpoint, checkpoint, "-o", tmp_path / "other.onnx")
     assert outcome.code == 2
     assert "holds one" in outcome.err
+
+
+@pytest.mark.parametrize(("dose", "gain_db"), [(0.5, 15), (3.0, 14)])
+def test_the_bundled_model_denoises_seeds_not_used_in_training(dose, gain_db):
+    movie = simulate("hrtem", "counting", 31, n_frames=6, height=90, width=102, dose_per_pixel=dose)
+    denoised = load("udvd-lite", device="cpu").denoise(movie.noisy)
+    assert psnr(movie.clean, denoised) > psnr(movie.clean, movie.noisy) + gain_db

@@ -230,6 +230,13 @@ def test_wrong_settings_are_errors(name, value):
         Settings.from_mapping({"method": "udvd-4d", name: value})
 
 
+def test_the_published_width_takes_the_published_settings():
+    for method in ("udvd", "udvd-4d"):
+        full = Settings(method=method, width="full")
+        assert (full.learning_rate, full.batch_size, full.epochs, full.crop_for(999)) == (1e-4, 1, 50, 256)
+        assert Settings(method=method).crop_for(999) == 64
+
+
 def test_command_trains_on_a_scan_file(tmp_path, capsys):
     np.save(tmp_path / "scan.npy", scan()[0])
     arguments = [

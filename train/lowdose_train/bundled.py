@@ -100,7 +100,14 @@ def train_udvd(method: Method, out: Path, epochs: int, threads: int) -> None:
         "udvd": (movie_scenes, SimulatedUdvdTask),
         "udvd-4d": (scan_scenes, SimulatedScanTask),
     }[method]
-    settings = Settings(method=method, epochs=epochs, learning_rate=2e-3, averaging=0.995, threads=threads)
+    settings = Settings(
+        method=method,
+        epochs=epochs,
+        learning_rate=2e-3,
+        batch_size={"udvd": 2, "udvd-4d": 6}[method],
+        averaging=0.995,
+        threads=threads,
+    )
     result = train(settings, scenes(), out / "simulated", show_progress=True, say=click.echo, task_type=task_type)
     click.echo(f"{method}: {result.metrics}")
 

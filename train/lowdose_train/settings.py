@@ -31,11 +31,13 @@ class Defaults:
 DEFAULTS: dict[Method, Defaults] = {
     "wcvd": Defaults(epochs=60, learning_rate=3e-3, batch_size=4, crop_px=128),
     "wcid": Defaults(epochs=60, learning_rate=3e-3, batch_size=4, crop_px=128),
-    "udvd": Defaults(epochs=50, learning_rate=3e-3, batch_size=2, crop_px=64, widths=("lite", "full")),
-    "udvd-4d": Defaults(epochs=50, learning_rate=1e-3, batch_size=6, crop_px=64, widths=("lite", "full")),
+    "udvd": Defaults(epochs=50, learning_rate=5e-4, batch_size=1, crop_px=64, widths=("lite", "full")),
+    "udvd-4d": Defaults(epochs=50, learning_rate=5e-4, batch_size=4, crop_px=64, widths=("lite", "full")),
     "n2v": Defaults(epochs=20, learning_rate=1e-3, batch_size=4, crop_px=128, widths=("lite", "full")),
     "synthesis3d": Defaults(epochs=30, learning_rate=1e-3, batch_size=2, crop_px=64, widths=("lite", "full")),
 }
+PUBLISHED_UDVD = Defaults(epochs=50, learning_rate=1e-4, batch_size=1, crop_px=256)
+"""What udvd and udvd-4d take in the width "full" (Sheth et al., training details)."""
 NEIGHBOURS = ("cross", "line", "3x3")
 METHODS: tuple[Method, ...] = tuple(DEFAULTS)
 OF_METHOD: Any = None
@@ -94,20 +96,16 @@ class Settings:
     def __post_init__(self) -> None:
         if self.method not in METHODS:
             raise LowdoseError(f"setting method is {self.method!r}; expected one of {', '.join(METHODS)}")
-        defaults = DEFAULTS[self.method]
-        values = {
-            "epochs": defaults.epochs,
-            "learning_rate": defaults.learning_rate,
-            "batch_size": defaults.batch_size,
-            "width": defaults.widths[0],
-        }
-        for name, value in values.items():
+        if self.width is OF_METHOD:
+            object.__setattr__(self, "width", DEFAULTS[self.method].widths[0])
+        for name in ("epochs", "learning_rate", "batch_size"):
             if getattr(self, name) is OF_METHOD:
-                object.__setattr__(self, name, value)
+                object.__setattr__(self, name, getattr(self.defaults, name))
         for field in dataclasses.fields(self):
             _check_type(field.name, str(field.type), getattr(self, field.name))
-        if self.width not in defaults.widths:
-            raise LowdoseError(f"setting width is {self.width!r}; {self.method} has {', '.join(defaults.widths)}")
+        widths = DEFAULTS[self.method].widths
+        if self.width not in widths:
+            raise LowdoseError(f"setting width is {self.width!r}; {self.method} has {', '.join(widths)}")
         if self.blind_px not in (1, 3):
             raise LowdoseError(f"setting blind_px is {self.blind_px}; expected 1 or 3")
         if self.neighbours not in NEIGHBOURS:
@@ -127,9 +125,15 @@ class Settings:
             if not 0 <= getattr(self, name) < 1:
                 raise LowdoseError(f"setting {name} is {getattr(self, name)}; expected 0 or more and less than 1")
 
+    @property
+    def defaults(self) -> Defaults:
+        """What the method takes in this width."""
+        published = self.method in ("udvd", "udvd-4d") and self.width == "full"
+        return PUBLISHED_UDVD if published else DEFAULTS[self.method]
+
     def crop_for(self, shortest_px: int) -> int:
         """Side of the crops of frames whose shortest side is `shortest_px`."""
-        return self.crop_px or min(DEFAULTS[self.method].crop_px, shortest_px)
+        return self.crop_px or min(self.defaults.crop_px, shortest_px)
 
     @staticmethod
     def from_mapping(values: Mapping[str, Any]) -> Settings:
