@@ -230,6 +230,16 @@ def test_wrong_settings_are_errors(name, value):
         Settings.from_mapping({"method": "udvd-4d", name: value})
 
 
+def test_fine_tuning_begins_with_a_bundled_model_by_its_name(tmp_path, capsys, monkeypatch):
+    monkeypatch.undo()  # the width of the bundled model
+    np.save(tmp_path / "movie.npy", movie()[0])
+    arguments = ["udvd", tmp_path / "movie.npy", "-o", tmp_path / "run", "--epochs", 1, "--crop", 16]
+    train_command([str(a) for a in [*arguments, "--from", "udvd-lite"]], standalone_mode=False)
+    assert "best epoch 1" in capsys.readouterr().out
+    with pytest.raises(LowdoseError, match="udvd-lite"):
+        train_command([str(a) for a in [*arguments[:3], tmp_path / "new", "--from", "nothing"]], standalone_mode=False)
+
+
 def test_the_published_width_takes_the_published_settings():
     for method in ("udvd", "udvd-4d"):
         full = Settings(method=method, width="full")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,19 @@ def load_checkpoint(path: str | os.PathLike[str]) -> tuple[nn.Module, dict[str, 
     except RuntimeError as error:
         raise LowdoseError(f"the weights in {path} do not fit the network: {error}") from error
     return network.eval(), contents
+
+
+def starting_point(name_or_path: str) -> Path:
+    """The checkpoint that fine-tuning begins with: a file, or that of a bundled model by its name.
+
+    Raises LowdoseError for anything else.
+    """
+    bundled = {path.stem: path for path in sorted(Path(str(files("lowdose") / "models")).glob("*.pt"))}
+    if name_or_path in bundled:
+        return bundled[name_or_path]
+    if not Path(name_or_path).is_file():
+        raise LowdoseError(f"no checkpoint '{name_or_path}': expected a best.pt or one of {', '.join(bundled)}")
+    return Path(name_or_path)
 
 
 def source_commit() -> str:

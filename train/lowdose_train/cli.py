@@ -9,6 +9,7 @@ import click
 
 from lowdose.cli.batch import found_files
 from lowdose.errors import LowdoseError
+from lowdose_train.checkpoint import starting_point
 from lowdose_train.loop import train as train_network
 from lowdose_train.methods import TASKS
 from lowdose_train.settings import METHODS, Settings, read_settings
@@ -29,7 +30,9 @@ from lowdose_train.settings import METHODS, Settings, read_settings
 @click.option("--seed", type=int, help="Seed of weights and crops (default 0).")
 @click.option("--device", metavar="cpu|cuda[:N]", help="Where to train (default cpu).")
 @click.option("--threads", type=int, help="CPU threads; 1 is quickest on a busy machine.")
-@click.option("--from", "start_from", type=click.Path(path_type=Path), help="Checkpoint to fine-tune.")
+@click.option(
+    "--from", "start_from", metavar="FILE|NAME", help="Checkpoint to fine-tune, or a bundled one by its name."
+)
 @click.option("--resume", is_flag=True, help="Go on with the interrupted run in DIR.")
 def train(
     method: str,
@@ -38,7 +41,7 @@ def train(
     axes: str | None,
     channel: int | None,
     settings_file: Path | None,
-    start_from: Path | None,
+    start_from: str | None,
     resume: bool,
     **flags: Any,
 ) -> None:
@@ -58,7 +61,13 @@ def train(
     stacks = {str(file): read(file, axes, channel, settings) for file in files}
     try:
         result = train_network(
-            settings, stacks, run_dir, start_from=start_from, resume=resume, show_progress=True, say=_say
+            settings,
+            stacks,
+            run_dir,
+            start_from=starting_point(start_from) if start_from else None,
+            resume=resume,
+            show_progress=True,
+            say=_say,
         )
     except KeyboardInterrupt:
         _say(f"Stopped. To go on: lowdose train {method} ... -o {run_dir} --resume")
