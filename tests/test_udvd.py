@@ -162,6 +162,13 @@ def test_the_filter_is_the_best_linear_prediction():
     assert float(error[4:-4, 4:-4].abs().max()) < 0.05
 
 
+def test_frames_smaller_than_the_filter_solve_nothing():
+    network = random_udvd(MovieUdvd)
+    before = network.filter.kernel.clone()
+    network.solve(torch.rand(2, 9, 4, 16))
+    assert torch.equal(network.filter.kernel, before)
+
+
 def test_the_edge_gain_makes_up_for_what_lies_outside():
     network = random_udvd(MovieUdvd)
     parts = network.filter(torch.ones(1, 3, 9, 11))[0]

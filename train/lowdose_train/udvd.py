@@ -143,8 +143,9 @@ class Udvd(nn.Module):
 
     Of a movie, the triplets around frames t - 1, t and t + 1: five frames. Bias-free, LeakyReLU, no normalisation, so
     f(a x) = a f(x) for a > 0. `blind_px` 3 hides the 3x3 pixels around it as well, for noise that neighbours
-    share. Frames of any size are mirrored at the bottom and right up to multiples of ALIGN_PX; a model file leaves
-    that, and the order in which the stages run, to whoever runs it.
+    share. Frames of any size are mirrored at the bottom and right up to multiples of ALIGN_PX (where the last pixels
+    see themselves in the mirror: training crops need no mirroring, so that nothing is learned from it); a model file
+    leaves that, and the order in which the stages run, to whoever runs it.
     """
 
     def __init__(self, width: Width, blind_px: int = 1) -> None:
@@ -198,9 +199,10 @@ class Udvd(nn.Module):
 
         `triplets` (n, 9, h, w), three after three, hold the pixels to predict in number 4; `weights` (n, 1, h, w) are
         those of the squared errors. Both parts are linear and blind, so this is one system of equations. On data of
-        another kind than a network was trained on it gives in seconds what many steps of training would.
+        another kind than a network was trained on it gives in seconds what many steps of training would. Triplets
+        smaller than the filter's window leave everything as it is.
         """
-        if self.filter is None:
+        if self.filter is None or min(triplets.shape[-2:]) < self.filter.seen.shape[-1]:
             return
         size = self.filter.seen.shape[-1]
         inside = slice(size // 2, -(size // 2) or None)
