@@ -66,7 +66,7 @@ def parse_tile(text: str) -> int:
     "model_name",
     default="wcvd",
     show_default=True,
-    help="auto, wiener, reucid, classical filter, bundled or own model.",
+    help="auto, wiener, reucid, a classical filter, a bundled model or a file.",
 )
 @click.option(
     "--device", default="auto", metavar="auto|cpu|cuda[:N]|tensorrt[:N]", help="Where to run.  [default: auto]"
