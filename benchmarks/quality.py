@@ -26,6 +26,8 @@ from lowdose.errors import LowdoseError
 from lowdose.methods import find_method
 from lowdose.metrics import psnr, ssim
 from lowdose.pipeline import Job, denoise_file
+from lowdose_export.cli import export
+from lowdose_train.cli import train
 
 BUNDLED = {
     "image": ("wiener", "reucid", "wcid", "n2v-lite", "auto"),
@@ -34,12 +36,15 @@ BUNDLED = {
     "scan": ("wiener", "udvd-4d-lite", "auto"),
 }
 
+# Trained on the noisy file alone.
+OWN = {"movie": ("wcvd", "udvd"), "channels": ("n2v",), "scan": ("udvd-4d",), "image": ()}
+
 EXPLANATION = """\
 PSNR in dB / SSIM over all frames, the first and last ones included; where there are several, the PSNR of the inner
 frames and of the edge (two frames at each end of a movie, the border of a scan) follows in brackets. Best classical:
 quoted from the data's README, parameters tuned against the truth, on a few inner frames. Every method runs as
-`lowdose denoise --model NAME` does, with nothing tuned to the file; `NAME, own` is trained on that noisy file alone,
-in the time given.
+`lowdose denoise --model NAME` does, with nothing tuned to the file; `NAME, own` is trained by `lowdose train NAME FILE
+--budget SECONDS --threads 1` on that noisy file alone, from random weights, in the time given.
 """
 
 
@@ -87,7 +92,18 @@ def measured(data: Path, case: Case, name: str) -> dict[str, Any]:
     return {"scores": score(case, case.read_truth(data), result), "chosen": chosen, "seconds": round(seconds, 1)}
 
 
-def results_of(data: Path, store: Path, only: str) -> Iterator[dict[str, Any]]:
+def trained(data: Path, case: Case, name: str, budget_s: float) -> dict[str, Any]:
+    """The scores of `name` trained on the noisy file alone, through the user's own commands."""
+    with tempfile.TemporaryDirectory() as folder:
+        run, model = Path(folder) / "run", Path(folder) / "own.onnx"
+        source = str(data / case.noisy)
+        limits = ["--budget", str(budget_s), "--threads", "1", "--axes", case.axes]
+        train.main([name, source, "-o", str(run), *limits], standalone_mode=False)
+        export.main([str(run / "best.pt"), "-o", str(model)], standalone_mode=False)
+        return measured(data, case, str(model)) | {"training_s": budget_s}
+
+
+def results_of(data: Path, store: Path, only: str, own_budget_s: float) -> Iterator[dict[str, Any]]:
     """All results, from `store` or measured now and added to it."""
     lines = store.read_text(encoding="utf-8").splitlines() if store.exists() else []
     known = {(entry["case"], entry["method"]): entry for entry in map(json.loads, lines)}
@@ -101,6 +117,9 @@ def results_of(data: Path, store: Path, only: str) -> Iterator[dict[str, Any]]:
                     add(store, known, case, name, measured(data, case, name))
                 except LowdoseError as error:
                     click.echo(f"{case.name}, {name}: {error}", err=True)
+        for name in OWN[case.kind] if own_budget_s else ():
+            if (case.name, f"{name}, own") not in known and only in case.name:
+                add(store, known, case, f"{name}, own", trained(data, case, name, own_budget_s))
     yield from known.values()
 
 
@@ -149,9 +168,10 @@ def table(kind: str, entries: list[dict[str, Any]]) -> list[str]:
 @click.argument("data", type=click.Path(exists=True, path_type=Path))
 @click.argument("store", type=click.Path(path_type=Path))
 @click.option("--only", default="", help="Measure only cases whose name holds this.")
-def main(data: Path, store: Path, only: str) -> None:
+@click.option("--own", default=0.0, help="Seconds of training on each file; 0: none.")
+def main(data: Path, store: Path, only: str, own: float) -> None:
     """Measure what is missing in STORE and print the tables as Markdown."""
-    entries = list(results_of(data, store, only))
+    entries = list(results_of(data, store, only, own))
     click.echo("# Quality on the simulated sets\n")
     commits = sorted({entry["commit"] for entry in entries})
     click.echo(f"Made by `python -m benchmarks.quality DATA RESULTS`, lowdose {lowdose.__version__}, commits")

@@ -4,7 +4,11 @@ import numpy as np
 import pytest
 
 from lowdose import LowdoseError
+from lowdose.methods.method import Options
+from lowdose.methods.wiener import Wiener
+from lowdose.source import ArraySource
 from lowdose.wiener import BlindFilter, FollowingStream, fit_movie, fit_scan
+from lowdose.wiener.blind_filter import stream_bytes
 from lowdose.wiener.covariance import covariances
 from lowdose.wiener.movie import diameter_px
 from lowdose.wiener.predictor import disc, predict, window
@@ -285,3 +289,16 @@ def test_a_closed_shutter_leaves_the_weights_alone():
         following.push(np.zeros((32, 32), np.uint8))
         following.wait()
     assert following.swaps == []
+
+
+def test_a_memory_cap_narrows_the_window_and_too_small_a_cap_is_refused():
+    frames, _ = waves(16, 96, 96, sigma=2.0)
+    source = ArraySource(frames[:, 0])
+    whole = Wiener().prepare(source, Options()).fitted.report["window"][0]
+    assert whole > 3
+    narrow = Wiener().prepare(source, Options(max_bytes=stream_bytes(3, 3, 1, 96, 96))).fitted.report["window"][0]
+    assert narrow == 3
+    with pytest.raises(LowdoseError, match="--max-mem"):
+        Wiener().prepare(source, Options(max_bytes=1e5))
+    with pytest.raises(LowdoseError, match="--max-mem"):
+        Wiener().prepare(ArraySource(noise(6, 6, 16, 16), is_scan=True), Options(max_bytes=1e4))

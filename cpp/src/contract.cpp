@@ -121,6 +121,11 @@ Contract read_contract(const std::string& path, const std::string& metadata) {
     contract.margin_px = json.at("margin_px").integer();
     contract.align_px = json.at("align_px").integer();
     contract.min_size_px = json.at("min_size_px").integer();
+    if (json.has("size_px")) {
+        contract.height = json.at("size_px").array().at(0).integer();
+        contract.width = json.at("size_px").array().at(1).integer();
+        if (contract.height < 1 || contract.width < 1) throw Error(path + ": size_px must be a height and a width");
+    }
     contract.n_weight_sets = static_cast<int>(json.at("weight_sets").array().size());
     contract.has_low_pass = is_object(json, "low_pass");
     contract.bytes_per_px = json.at("bytes_per_px").number();

@@ -24,6 +24,7 @@ struct Contract {
     int margin_px = 0;          // how far an output pixel sees
     int align_px = 1;           // sides of what the network takes are multiples of it
     int min_size_px = 1;        // smallest height and width
+    int height = 0, width = 0;  // the one frame size that the graph takes; 0: any
     bool periodic = true;       // the frame's border; if not, the graph pads in every layer
     bool takes_offset = false;  // per channel the mean of the window
     bool takes_scale = false;   // per channel `scale_stds` standard deviations of the window

@@ -79,6 +79,10 @@ void Model::check_size(int height, int width) const {
         throw Error("frames of " + std::to_string(height) + "x" + std::to_string(width) + " pixels are too small for " +
                     contract_.method + ": its kernels need at least " + std::to_string(smallest) + "x" +
                     std::to_string(smallest));
+    if (contract_.height > 0 && (height != contract_.height || width != contract_.width))
+        throw Error(contract_.method + " was fitted to frames of " + std::to_string(contract_.height) + "x" +
+                    std::to_string(contract_.width) + " pixels and takes no others, nor tiles of them; given " +
+                    std::to_string(height) + "x" + std::to_string(width));
 }
 
 Network Model::open(int height, int width, int threads) const {

@@ -50,7 +50,7 @@ public:
     ops::InstructionSet transforms() const { return kernels_.value_or(ops::InstructionSet::portable); }
     const ort::Library& runtime() const { return *library_; }
 
-    // Throws Error when the size is below min_size_px.
+    // Throws Error when the size is below min_size_px or not the one that the graph takes.
     void check_size(int height, int width) const;
     // threads: 0 for one per core. Throws Error as check_size does.
     Network open(int height, int width, int threads) const;

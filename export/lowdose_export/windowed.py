@@ -28,7 +28,7 @@ from lowdose_train.synthesis import SCALE_STDS, ThreeDirections
 from lowdose_train.unet import UNet, padded
 
 # Largest difference as a share of the output's range. Each engine adds some thousands of products per pixel and layer
-# in its own order in float32; ten times less was seen.
+# in its own order in float32; a hundred times less was seen.
 TOLERANCE = 1e-4
 SHAPE_TO_FILL_UP_PX = (37, 90)
 """Height and width of frames that are no multiple of any alignment."""

@@ -61,7 +61,13 @@ def parse_tile(text: str) -> int:
     type=click.Path(path_type=Path),
     help="Output file, or folder for several inputs.",
 )
-@click.option("--model", "model_name", default="wcvd", show_default=True, help="wiener, bundled model or model file.")
+@click.option(
+    "--model",
+    "model_name",
+    default="wcvd",
+    show_default=True,
+    help="auto, wiener, reucid, a classical filter, a bundled model or a file.",
+)
 @click.option(
     "--device", default="auto", metavar="auto|cpu|cuda[:N]|tensorrt[:N]", help="Where to run.  [default: auto]"
 )

@@ -37,7 +37,12 @@ class Auto:
         # The blind filter has fitted the noise of the sample's pixels; the other methods were not fitted to them.
         fitted = float(np.mean(blind.fitted.report["optimism"]))
         table = [Row("wiener", relative_risk(blind, sample) + fitted, "", blind)]
-        for name, method in applicable(frames, self.device):
+        methods = list(applicable(frames, self.device))
+        try:
+            methods += [(method.name, method) for method in candidates(frames)]
+        except LowdoseError as error:  # the extra [analysis] is not there
+            table.append(Row("classical filters", np.inf, str(error), blind))
+        for name, method in methods:
             try:
                 prepared = method.prepare(frames, options)
                 table.append(Row(name, relative_risk(prepared, sample), "", prepared))
@@ -88,9 +93,9 @@ class PreparedAuto:
 
 
 def applicable(frames: FrameSource, device: str) -> Iterator[tuple[str, Method]]:
-    """The methods that take such data, with their names; wiener apart.
+    """The networks that take such data, and reucid, with their names.
 
-    Where a frame has neighbours in time, methods for single images are left out, but for the classical filters.
+    Where a frame has neighbours in time, methods for single images are left out.
     """
     for name, model in denoisers(device):
         alone = not model.scan and model.taps == [0]
@@ -100,8 +105,6 @@ def applicable(frames: FrameSource, device: str) -> Iterator[tuple[str, Method]]
             yield name, Network(model)
     if len(frames) == 1:
         yield "reucid", Reucid()
-    for method in candidates(frames):
-        yield method.name, method
 
 
 def denoisers(device: str) -> Iterator[tuple[str, Model]]:

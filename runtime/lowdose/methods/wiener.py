@@ -13,6 +13,8 @@ from lowdose.methods.method import FrameStream, Options
 from lowdose.sample import middle
 from lowdose.source import FrameSource
 from lowdose.wiener import BlindFilter, fit_movie, fit_scan
+from lowdose.wiener.blind_filter import stream_bytes
+from lowdose.wiener.movie import FRAMES
 
 # Pixels that are fitted to, of all frames and channels: enough that the weights hardly fit the noise, few enough for
 # a second.
@@ -35,8 +37,10 @@ class Wiener:
             raise LowdoseError("wiener takes no low-pass and no weight set: leave out --lowpass")
         if frames.scan is not None:
             fitted = fit_scan(*sample_scan(frames, frames.scan))
+            needed = stream_bytes(len(fitted.taps), 4 * (frames.scan[1] + 1) + 1, 1, frames.height, frames.width)
+            check_memory(needed, options.max_bytes)
         else:
-            fitted = fit_movie(sample_runs(frames))
+            fitted = fit_movie(sample_runs(frames), max_frames=window_for_memory(frames, options.max_bytes))
         return PreparedWiener(fitted, "frames" if frames.scan is None else "patterns")
 
 
@@ -62,6 +66,22 @@ class PreparedWiener:
 
     def stream(self, frames: FrameSource, out_dtype: DTypeLike) -> FrameStream:
         return self.fitted.stream(frames.height, frames.width, frames.dtype, out_dtype=out_dtype, scan=frames.scan)
+
+
+def window_for_memory(frames: FrameSource, max_bytes: float) -> int:
+    """The most frames of a window whose stream stays within `max_bytes` (0: no cap)."""
+    needed = {n: stream_bytes(n, n, frames.n_channels, frames.height, frames.width) for n in FRAMES}
+    check_memory(needed[1], max_bytes)
+    return max(n for n in FRAMES if not max_bytes or needed[n] <= max_bytes)
+
+
+def check_memory(needed: float, max_bytes: float) -> None:
+    """Raise LowdoseError when a stream does not stay within `max_bytes` (0: no cap)."""
+    if max_bytes and needed > max_bytes:
+        raise LowdoseError(
+            f"the blind filter needs {needed / 1e6:.0f} MB for these frames and may take {max_bytes / 1e6:.0f} MB; "
+            "raise the cap (--max-mem)"
+        )
 
 
 def sample_runs(frames: FrameSource) -> list[NDArray[np.float32]]:

@@ -12,6 +12,13 @@ from lowdose import _core
 from lowdose.source import Frame
 
 
+def stream_bytes(n_taps: int, n_slots: int, n_channels: int, height: int, width: int) -> float:
+    """About what a stream holds: spectra of `n_slots` frames and of the kernels (those of an end too), and planes."""
+    spectrum = 8.0 * height * (width / 2 + 1)
+    kernels = 2 * n_taps * n_channels**2
+    return spectrum * (n_slots * n_channels + kernels + 1) + 4.0 * height * width * (4 * n_channels + 2)
+
+
 @dataclass(frozen=True)
 class BlindFilter:
     """Weights of a blind filter, and what they were fitted to.

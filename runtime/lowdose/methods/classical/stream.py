@@ -103,7 +103,7 @@ class FilteredStream:
 
 def check_memory(kind: str, strength: Strength, row_pixels: int, max_bytes: float) -> None:
     """Raise LowdoseError when the window of gaussian3d exceeds max_bytes (0: no cap)."""
-    n_bytes = 4 * row_pixels * GaussianWindow.n_slots(strength[0])
+    n_bytes = 4 * row_pixels * (GaussianWindow.n_slots(strength[0]) + 1)  # and the row that is filled
     if 0 < max_bytes < n_bytes:
         raise LowdoseError(
             f"{written(kind, strength)} holds {n_bytes / 1e6:.0f} MB of frames and may hold {max_bytes / 1e6:.0f} MB: "
