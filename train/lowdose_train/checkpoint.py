@@ -16,6 +16,8 @@ from lowdose_train.methods import TASKS
 from lowdose_train.settings import Settings
 
 FORMAT_VERSION = 1
+BASES = Path(__file__).parent / "bases"
+"""Checkpoints of bundled models, NAME.pt, to begin training from."""
 
 
 def save(contents: dict[str, Any], path: Path) -> None:
@@ -45,9 +47,11 @@ def load_checkpoint(path: str | os.PathLike[str]) -> tuple[nn.Module, dict[str, 
     """Network on the CPU, ready to run, and the rest of the file.
 
     The second value has method, settings, metrics, seed, commit and data, as `best.pt` records them.
+    `path` may be the name of a bundled base, such as n2v-lite, where no such file is there.
     Raises LowdoseError for a file that is no checkpoint of a known method.
     """
-    contents = read(Path(path))
+    base = BASES / f"{path}.pt"
+    contents = read(base if base.is_file() and not Path(path).exists() else Path(path))
     method, weights = contents.get("method"), contents.pop("state_dict", None)
     if method not in TASKS or weights is None:
         raise LowdoseError(f"{path} holds no network of a known method ({', '.join(TASKS)})")

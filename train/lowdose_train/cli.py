@@ -29,7 +29,12 @@ from lowdose_train.settings import METHODS, Settings, read_settings
 @click.option("--seed", type=int, help="Seed of weights and crops (default 0).")
 @click.option("--device", metavar="cpu|cuda[:N]", help="Where to train (default cpu).")
 @click.option("--threads", type=int, help="CPU threads; 1 is quickest on a busy machine.")
-@click.option("--from", "start_from", type=click.Path(path_type=Path), help="Checkpoint to fine-tune.")
+@click.option(
+    "--from",
+    "start_from",
+    type=click.Path(path_type=Path),
+    help="Checkpoint to fine-tune, or a base that comes with lowdose: n2v-lite, n2v-lite-dual, synthesis3d-lite.",
+)
 @click.option("--resume", is_flag=True, help="Go on with the interrupted run in DIR.")
 def train(
     method: str,
