@@ -73,7 +73,7 @@ def test_an_empty_region_stays_empty(name):
     """Counts of five electrons on the left, nothing on the right; wcvd and wcid see it repeat beyond the border."""
     frames = np.random.default_rng(1).poisson(np.where(np.arange(SIDE_PX) < 32, 5.0, 0.0), (N_FRAMES, SIDE_PX, SIDE_PX))
     result = run(name, frames)
-    assert np.abs(result[..., 44:56].mean()) < 0.02 * 5
+    assert np.abs(result[..., 44:56].mean()) < 0.04 * 5
     assert np.abs(result[..., 44:56]).max() < 0.25 * 5
     assert result[..., 8:20].mean() == pytest.approx(5, rel=0.03)
 
