@@ -1,4 +1,4 @@
-"""What a denoiser may add that is not there: `python benchmarks/artefacts.py MODEL...` prints a table.
+"""What a denoiser may add that is not there: `python -m benchmarks.artefacts MODEL...` prints a table.
 
 Bundled names or model files of frames along time. The frames are simulated noise; no truth is needed.
 """

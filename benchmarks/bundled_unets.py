@@ -1,4 +1,4 @@
-"""Scores for the cards of the bundled U-Nets: `python benchmarks/bundled_unets.py n2v-lite-dual`.
+"""Scores for the cards of the bundled U-Nets: `python -m benchmarks.bundled_unets n2v-lite-dual`.
 
 Simulated movies of a seed that was not trained on, beside the best Gaussian filter, whose widths are tuned against the
 truth of each movie.

@@ -9,6 +9,7 @@ from lowdose import load
 from lowdose.metrics import psnr
 from lowdose.simulate import hrtem_movie, particle_movie, stem_movie
 from lowdose_train.bundled_unets import at_input_psnr
+from lowdose_train.checkpoint import load_checkpoint, starting_point
 
 NAMES = ("n2v-lite", "n2v-lite-dual", "synthesis3d-lite")
 
@@ -22,6 +23,13 @@ def test_the_card_belongs_to_the_file_and_no_test_seed_was_trained_on(name):
     seeds = {int(stack["name"].split("seed ")[1].split(",")[0]) for stack in entry["data"]}
     assert min(seeds) >= 1000 and max(seeds) < 2000
     assert model.path.stat().st_size < 16e6
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_training_begins_from_the_bundled_weights_by_name(name):
+    record = load_checkpoint(starting_point(name))[1]
+    (entry,) = load(name, device="cpu").metadata["weight_sets"]
+    assert all(record[key] == entry[key] for key in ("seed", "commit", "data", "metrics"))
 
 
 def scene(name, seed):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,16 @@ IR_VERSION = 9  # read by every ONNX Runtime since 1.16
 
 
 class Graph:
-    """Nodes and weights of an ONNX graph, in the order in which they are added. Values are called by their names."""
+    """Nodes and weights of an ONNX graph, in the order in which they are added. Values are called by their names.
 
-    def __init__(self) -> None:
+    parameters: names and tensors of a PyTorch network. A weight that is one of them has its name in the file, so that
+    training can begin with a model file (`lowdose_train.checkpoint`).
+    """
+
+    def __init__(self, parameters: Iterable[tuple[str, Any]] = ()) -> None:
         self.nodes: list[onnx.NodeProto] = []
         self.weights: list[onnx.TensorProto] = []
+        self.names = {id(tensor): name for name, tensor in parameters}
 
     def add(self, operator: str, *inputs: str, **attributes: Any) -> str:
         """A node with one output, whose name is returned."""
@@ -36,6 +41,13 @@ class Graph:
         name = f"weight_{len(self.weights)}"
         array = values if isinstance(values, np.ndarray) else np.array(values, np.int64)
         self.weights.append(numpy_helper.from_array(array, name))
+        return name
+
+    def parameter(self, tensor: Any) -> str:
+        """A tensor of the network as a weight, once however often it is used; its name is returned."""
+        name = self.names[id(tensor)]
+        if all(weight.name != name for weight in self.weights):
+            self.weights.append(numpy_helper.from_array(tensor.detach().contiguous().numpy(), name))
         return name
 
     def rename_last(self, name: str) -> None:

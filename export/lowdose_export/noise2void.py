@@ -36,6 +36,6 @@ def noise2void_contract(network: UNet, channels: Sequence[str] | None = None) ->
 
 
 def noise2void_model(network: UNet, metadata: dict[str, Any]) -> onnx.ModelProto:
-    graph = Graph()
+    graph = Graph(network.named_parameters())
     denormalised(graph, unet_nodes(graph, network, normalised(graph, "frame_0")))
     return windowed_model(graph, metadata)

@@ -41,7 +41,7 @@ def synthesis_contract(network: ThreeDirections) -> dict[str, Any]:
 
 
 def synthesis_model(network: ThreeDirections, metadata: dict[str, Any]) -> onnx.ModelProto:
-    graph = Graph()
+    graph = Graph(network.named_parameters())
     n_frames = network.width.n_frames
     frames = graph.add("Concat", *(f"frame_{i}" for i in range(n_frames)), axis=1)
     block = normalised(graph, frames)  # (batch, t, y, x)

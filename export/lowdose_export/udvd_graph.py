@@ -19,9 +19,8 @@ class UdvdGraph(Graph):
     """Nodes of a network's two stages. Weights appear once, however often a U-Net runs."""
 
     def __init__(self, network: Udvd) -> None:
-        super().__init__()
+        super().__init__([*network.named_parameters(), *network.named_buffers()])
         self.network = network
-        self.names: dict[nn.Module, str] = {}
 
     def rename(self, value: str, name: str) -> None:
         """Give the output of a node its final name; before any other node uses it."""
@@ -30,9 +29,7 @@ class UdvdGraph(Graph):
 
     def weight(self, layer: nn.Module) -> str:
         assert isinstance(layer, nn.Conv2d)
-        if layer not in self.names:
-            self.names[layer] = self.constant(layer.weight.detach().contiguous().numpy())
-        return self.names[layer]
+        return self.parameter(layer.weight)
 
     def stage_1(self, triplet: Sequence[str]) -> str:
         x = self.add("Concat", *triplet, axis=1)
@@ -40,7 +37,7 @@ class UdvdGraph(Graph):
         if self.network.filter is not None:
             kernel = self.network.filter.kernel
             border = kernel.shape[-1] // 2
-            parts.append(self.add("Conv", x, self.constant(kernel.numpy()), pads=[border] * 4))
+            parts.append(self.add("Conv", x, self.parameter(kernel), pads=[border] * 4))
         return self.add("Concat", *parts, axis=1)
 
     def stage_2(self, states: Sequence[str]) -> None:

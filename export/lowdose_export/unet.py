@@ -44,7 +44,7 @@ def block_nodes(graph: Graph, block: nn.Module, x: str) -> str:
 
 def weights_of(graph: Graph, layer: nn.Conv2d | nn.ConvTranspose2d | nn.Module) -> tuple[str, str]:
     assert isinstance(layer, nn.Conv2d | nn.ConvTranspose2d) and layer.bias is not None
-    return graph.constant(layer.weight.detach().contiguous().numpy()), graph.constant(layer.bias.detach().numpy())
+    return graph.parameter(layer.weight), graph.parameter(layer.bias)
 
 
 def normalised(graph: Graph, frames: str) -> str:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch import nn
 
 from lowdose import __version__
 from lowdose.errors import LowdoseError
+from lowdose.model import bundled_models
 from lowdose_train.methods import TASKS
 from lowdose_train.settings import Settings
 
@@ -27,7 +28,9 @@ def save(contents: dict[str, Any], path: Path) -> None:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """What `save` wrote. Raises LowdoseError for a missing, foreign or newer file."""
+    """What `save` wrote, or the same from a model file. Raises LowdoseError for a missing, foreign or newer file."""
+    if path.suffix == ".onnx":
+        return read_model_file(path)
     try:
         contents: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load raises many kinds for a file that is no checkpoint
@@ -40,6 +43,23 @@ def read(path: Path) -> dict[str, Any]:
             f"{path} has checkpoint format {version}, this lowdose reads up to {FORMAT_VERSION}; update lowdose"
         )
     return contents
+
+
+def read_model_file(path: Path) -> dict[str, Any]:
+    """The contents of the checkpoint from which a model file was exported; its weights have the network's names."""
+    try:
+        import onnx  # of the extra [export]: only this needs it
+    except ModuleNotFoundError as error:
+        raise LowdoseError("to begin with a model file: pip install 'lowdose[export]'") from error
+    model = onnx.load(path)
+    metadata = json.loads(next((p.value for p in model.metadata_props if p.key == "lowdose"), "{}"))
+    record = dict(next(iter(metadata.get("weight_sets", [])), {}))
+    record.pop("name", None)
+    named = {w.name: onnx.numpy_helper.to_array(w) for w in model.graph.initializer if "." in w.name}
+    if not named:
+        raise LowdoseError(f"{path} holds no weights that training could begin with; give a best.pt")
+    weights = {name: torch.from_numpy(values.copy()) for name, values in named.items()}
+    return {"method": metadata.get("method"), "state_dict": weights, **record}
 
 
 def load_checkpoint(path: str | os.PathLike[str]) -> tuple[nn.Module, dict[str, Any]]:
@@ -62,15 +82,17 @@ def load_checkpoint(path: str | os.PathLike[str]) -> tuple[nn.Module, dict[str, 
 
 
 def starting_point(name_or_path: str) -> Path:
-    """The checkpoint that fine-tuning begins with: a file, or that of a bundled model by its name.
+    """What fine-tuning begins with: a checkpoint, a model file, or a bundled model by its name.
 
     Raises LowdoseError for anything else.
     """
-    bundled = {path.stem: path for path in sorted(Path(str(files("lowdose") / "models")).glob("*.pt"))}
+    bundled = bundled_models()
     if name_or_path in bundled:
         return bundled[name_or_path]
     if not Path(name_or_path).is_file():
-        raise LowdoseError(f"no checkpoint '{name_or_path}': expected a best.pt or one of {', '.join(bundled)}")
+        raise LowdoseError(
+            f"no checkpoint '{name_or_path}': expected a best.pt, a model file or a bundled model's name"
+        )
     return Path(name_or_path)
 
 

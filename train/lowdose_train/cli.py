@@ -31,7 +31,10 @@ from lowdose_train.settings import METHODS, Settings, read_settings
 @click.option("--device", metavar="cpu|cuda[:N]", help="Where to train (default cpu).")
 @click.option("--threads", type=int, help="CPU threads; 1 is quickest on a busy machine.")
 @click.option(
-    "--from", "start_from", metavar="FILE|NAME", help="Checkpoint to fine-tune, or a bundled one by its name."
+    "--from",
+    "start_from",
+    metavar="FILE|NAME",
+    help="Checkpoint or model file to fine-tune, or a bundled model by its name.",
 )
 @click.option("--resume", is_flag=True, help="Go on with the interrupted run in DIR.")
 def train(
