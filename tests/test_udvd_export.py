@@ -11,7 +11,7 @@ import torch
 
 from lowdose import LowdoseError, load
 from lowdose.metrics import psnr
-from lowdose.simulate import simulate
+from lowdose.simulate import diffraction_scan, simulate
 from lowdose_export import udvd_parity
 from lowdose_export.udvd import export_udvd
 from lowdose_train import udvd
@@ -106,3 +106,11 @@ def test_the_bundled_model_denoises_seeds_not_used_in_training(dose, gain_db):
     movie = simulate("hrtem", "counting", 31, n_frames=6, height=90, width=102, dose_per_pixel=dose)
     denoised = load("udvd-lite", device="cpu").denoise(movie.noisy)
     assert psnr(movie.clean, denoised) > psnr(movie.clean, movie.noisy) + gain_db
+
+
+def test_the_bundled_scan_model_denoises_seeds_not_used_in_training():
+    clean = 1000 * diffraction_scan(31, scan_y=3, scan_x=4, height=62, width=65).clean
+    noisy = np.random.default_rng(0).poisson(clean).astype(np.uint16)
+    denoised = load("udvd-4d-lite", device="cpu").denoise(noisy)
+    assert denoised.shape == noisy.shape
+    assert psnr(clean, denoised) > psnr(clean, noisy) + 3
