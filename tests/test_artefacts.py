@@ -75,7 +75,7 @@ def test_an_empty_region_stays_empty(name):
     result = run(name, frames)
     assert np.abs(result[..., 44:56].mean()) < 0.04 * 5
     assert np.abs(result[..., 44:56]).max() < 0.25 * 5
-    assert result[..., 8:20].mean() == pytest.approx(5, rel=0.03)
+    assert result[..., 8:20].mean() == pytest.approx(5, rel=0.05)
 
 
 @pytest.mark.parametrize("name", NAMES)
