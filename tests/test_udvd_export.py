@@ -109,7 +109,7 @@ def test_the_bundled_model_denoises_seeds_not_used_in_training(dose, gain_db):
 
 
 def test_the_bundled_scan_model_denoises_seeds_not_used_in_training():
-    clean = 1000 * diffraction_scan(31, scan_y=3, scan_x=4, height=62, width=65).clean
+    clean = 500 * diffraction_scan(32, scan_y=3, scan_x=4, height=126, width=129).clean
     noisy = np.random.default_rng(0).poisson(clean).astype(np.uint16)
     denoised = load("udvd-4d-lite", device="cpu").denoise(noisy)
     assert denoised.shape == noisy.shape
