@@ -17,7 +17,9 @@ CROP_PX = 192
 N_FRAMES = 25
 """More than any window along time, so that those that are scored have all their neighbours."""
 N_SCORED = 5
-SCAN_SIDE = 9
+SCAN_SIDE = 11
+SCAN_MARGIN = 2
+"""Of the sample of a scan all patterns inside are scored: its few bright pixels need many patterns."""
 PROBE = 0.1
 """Size of the probe in units of the noise: small, so that a network stays linear."""
 NOISE_FREQUENCY = 0.42
@@ -63,10 +65,8 @@ def take_sample(frames: FrameSource, blind: Prepared) -> Sample:
         scan = (min(n_y, SCAN_SIDE), min(n_x, SCAN_SIDE))
         first = ((n_y - scan[0]) // 2, (n_x - scan[1]) // 2)
         chosen = [(first[0] + y) * n_x + first[1] + x for y in range(scan[0]) for x in range(scan[1])]
-        middle = (scan[0] // 2) * scan[1]
-        scored = (
-            list(range(middle + scan[1] // 2 - 1, middle + scan[1] // 2 + 2)) if scan[1] > 3 else [len(chosen) // 2]
-        )
+        inner = [range(min(SCAN_MARGIN, (n - 1) // 2), n - min(SCAN_MARGIN, (n - 1) // 2)) for n in scan]
+        scored = [y * scan[1] + x for y in inner[0] for x in inner[1]]
     else:
         n = min(len(frames), N_FRAMES)
         start = (len(frames) - n) // 2
