@@ -146,7 +146,7 @@ def table(kind: str, entries: list[dict[str, Any]]) -> list[str]:
     """A Markdown table of all cases of a kind: a row per case and channel, a column per method."""
     cases = [case for case in CASES if case.kind == kind]
     by_case = {(entry["case"], entry["method"]): entry for entry in entries}
-    names = list(dict.fromkeys(entry["method"] for case in cases for entry in entries if entry["case"] == case.name))
+    names = ["noisy", *BUNDLED[kind], *(f"{name}, own" for name in OWN[kind])]
     lines = ["| case | best classical | " + " | ".join(names) + " |", "|" + "---|" * (len(names) + 2)]
     for case in cases:
         for channel, (best, which) in enumerate(case.best_classical):
