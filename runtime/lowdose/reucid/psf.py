@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from lowdose.reucid.fourier import fast_length
+from lowdose._fourier import fast_length
 
 Floats = NDArray[np.float64]
 

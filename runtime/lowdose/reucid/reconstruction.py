@@ -11,7 +11,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from lowdose.reucid.fourier import fast_length
+from lowdose._fourier import fast_length
 from lowdose.reucid.terrain import add_patches
 from lowdose.reucid.threads import for_each
 

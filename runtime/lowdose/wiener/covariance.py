@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from lowdose._fourier import fast_length
+
 Floats = NDArray[np.float64]
 
 
@@ -38,18 +40,6 @@ class Covariances:
         return len(self.values)
 
 
-def quick_length(length: int) -> int:
-    """The next length without a prime factor above 5, for which the transform is quick."""
-    while True:
-        rest = length
-        for prime in (2, 3, 5):
-            while rest % prime == 0:
-                rest //= prime
-        if rest == 1:
-            return length
-        length += 1
-
-
 def covariances(
     runs: Iterable[NDArray[np.float32]], level: NDArray[np.float32], max_dt: int, max_px: int
 ) -> Covariances:
@@ -60,7 +50,7 @@ def covariances(
     """
     runs = list(runs)
     n_channels, height, width = runs[0].shape[1:]
-    padded = (quick_length(height + max_px), quick_length(width + max_px))
+    padded = (fast_length(height + max_px), fast_length(width + max_px))
     sums = np.zeros((max_dt + 1, n_channels, n_channels, padded[0], padded[1] // 2 + 1), np.complex64)
     n_pairs = np.zeros(max_dt + 1, int)
     for run in runs:

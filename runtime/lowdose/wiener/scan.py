@@ -10,9 +10,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from lowdose._fourier import fast_length
 from lowdose.errors import LowdoseError
 from lowdose.wiener.blind_filter import BlindFilter
-from lowdose.wiener.covariance import Floats, quick_length
+from lowdose.wiener.covariance import Floats
 from lowdose.wiener.predictor import solve_shrunk
 
 SCAN_REACH = 2
@@ -119,7 +120,7 @@ def scan_covariances(
     steps = [(dy, dx) for dy in range(-margin, margin + 1) for dx in range(-margin, margin + 1)]
     columns = np.stack([chosen + dy * width + dx for dy, dx in steps])  # (n_steps, n_pixels)
 
-    padded = (quick_length(n_y + 2 * reach[0]), quick_length(n_x + 2 * reach[1]))
+    padded = (fast_length(n_y + 2 * reach[0]), fast_length(n_x + 2 * reach[1]))
     transformed = np.fft.rfft2(normalised.reshape(n_y, n_x, -1), s=padded, axes=(0, 1))
     spectra = transformed.astype(np.complex64, copy=False).reshape(-1, height * width)
     products = np.empty((len(spectra), len(steps), len(steps)), np.complex64)

@@ -1,4 +1,4 @@
-"""Lengths for which a Fourier transform is quick."""
+"""Lengths for which a Fourier transform is quick; shared by wiener and reucid."""
 
 from __future__ import annotations
 
