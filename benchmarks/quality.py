@@ -36,15 +36,21 @@ BUNDLED = {
     "scan": ("wiener", "udvd-4d-lite", "auto"),
 }
 
-# Trained on the noisy file alone.
-OWN = {"movie": ("wcvd", "udvd"), "channels": ("n2v",), "scan": ("udvd-4d",), "image": ()}
+# Trained on the noisy file alone, from random weights or from a bundled model.
+OWN = {
+    "movie": ("wcvd", "udvd"),
+    "channels": ("n2v", "udvd from udvd-lite"),
+    "scan": ("udvd-4d",),
+    "image": (),
+}
 
 EXPLANATION = """\
 PSNR in dB / SSIM over all frames, the first and last ones included; where there are several, the PSNR of the inner
 frames and of the edge (two frames at each end of a movie, the border of a scan) follows in brackets. Best classical:
 quoted from the data's README, parameters tuned against the truth, on a few inner frames. Every method runs as
 `lowdose denoise --model NAME` does, with nothing tuned to the file; `NAME, own` is trained by `lowdose train NAME FILE
---budget SECONDS --threads 1` on that noisy file alone, from random weights, in the time given.
+--budget SECONDS --threads 1` on that noisy file alone, from random weights, in the time given; `NAME from MODEL, own`
+begins with a bundled model (`--from`).
 """
 
 
@@ -69,14 +75,12 @@ def score(case: Case, truth: NDArray[Any], result: NDArray[Any]) -> list[dict[st
 
 def denoised(source: Path, case: Case, name: str, folder: Path) -> tuple[NDArray[Any], str]:
     """What `lowdose denoise` gives, and what it chose; a method of one channel takes the channels one by one."""
-    method = find_method(name, device="cpu")
-    channels: list[int | None] = [None]
-    if case.kind == "channels" and name == "udvd-lite":
-        channels = [0, 1]
     results, summaries = [], []
-    for channel in channels:
+    for channel in channels_of(case, name):
         out = folder / "denoised.npy"
         job = Job(axes=case.axes, channel=channel, overwrite=True, threads=1)
+        of_channel = folder / f"{name}-{channel}.onnx"
+        method = find_method(str(of_channel) if of_channel.exists() else name, device="cpu")
         report = denoise_file(source, out, method, job)
         results.append(np.load(out))
         summaries.append(report["summary"].splitlines()[0])
@@ -84,23 +88,31 @@ def denoised(source: Path, case: Case, name: str, folder: Path) -> tuple[NDArray
     return result, "; ".join(dict.fromkeys(summaries))
 
 
-def measured(data: Path, case: Case, name: str) -> dict[str, Any]:
+def channels_of(case: Case, name: str) -> list[int | None]:
+    """The channels that are denoised one after the other; None: all at once."""
+    return [0, 1] if case.kind == "channels" and name.startswith("udvd") else [None]
+
+
+def measured(data: Path, case: Case, name: str, folder: Path) -> dict[str, Any]:
+    """Scores of a method; `folder` may hold model files NAME-CHANNEL.onnx, one for each channel."""
     start = time.perf_counter()
-    with tempfile.TemporaryDirectory() as folder:
-        result, chosen = denoised(data / case.noisy, case, name, Path(folder))
+    result, chosen = denoised(data / case.noisy, case, name, folder)
     seconds = time.perf_counter() - start
     return {"scores": score(case, case.read_truth(data), result), "chosen": chosen, "seconds": round(seconds, 1)}
 
 
 def trained(data: Path, case: Case, name: str, budget_s: float) -> dict[str, Any]:
-    """The scores of `name` trained on the noisy file alone, through the user's own commands."""
-    with tempfile.TemporaryDirectory() as folder:
-        run, model = Path(folder) / "run", Path(folder) / "own.onnx"
-        source = str(data / case.noisy)
-        limits = ["--budget", str(budget_s), "--threads", "1", "--axes", case.axes]
-        train.main([name, source, "-o", str(run), *limits], standalone_mode=False)
-        export.main([str(run / "best.pt"), "-o", str(model)], standalone_mode=False)
-        return measured(data, case, str(model)) | {"training_s": budget_s}
+    """The scores of `name` trained on the noisy file alone, each channel in `budget_s`, by the user's own commands."""
+    method, _, start = name.partition(" from ")
+    limits = ["--budget", str(budget_s), "--threads", "1", "--axes", case.axes, *(["--from", start] if start else [])]
+    with tempfile.TemporaryDirectory() as name_of_folder:
+        folder = Path(name_of_folder)
+        for channel in channels_of(case, method):
+            run = folder / f"run-{channel}"
+            one = [] if channel is None else ["--channel", str(channel)]
+            train.main([method, str(data / case.noisy), "-o", str(run), *limits, *one], standalone_mode=False)
+            export.main([str(run / "best.pt"), "-o", str(folder / f"{method}-{channel}.onnx")], standalone_mode=False)
+        return measured(data, case, method, folder) | {"training_s": budget_s}
 
 
 def results_of(data: Path, store: Path, only: str, own_budget_s: float) -> Iterator[dict[str, Any]]:
@@ -114,7 +126,8 @@ def results_of(data: Path, store: Path, only: str, own_budget_s: float) -> Itera
         for name in BUNDLED[case.kind]:
             if (case.name, name) not in known and only in case.name:
                 try:
-                    add(store, known, case, name, measured(data, case, name))
+                    with tempfile.TemporaryDirectory() as folder:
+                        add(store, known, case, name, measured(data, case, name, Path(folder)))
                 except LowdoseError as error:
                     click.echo(f"{case.name}, {name}: {error}", err=True)
         for name in OWN[case.kind] if own_budget_s else ():
