@@ -114,7 +114,7 @@ struct Sample {
 };
 
 // Adds the risk of one weight set on one sample, for every cutoff.
-void score(const Network& network, int weight_set, Sample& sample, const std::vector<float>& cutoffs,
+void score(Network& network, int weight_set, Sample& sample, const std::vector<float>& cutoffs,
            std::vector<double>& risk) {
     const Spectrum& y_spectrum = sample.spectrum;
     const auto spectrum = [&](const std::vector<float>& frame) {
@@ -175,7 +175,7 @@ Choice choose(const Model& model, const std::vector<Window>& windows, int height
         samples.push_back({std::move(frames), centre, std::move(spectrum), noise});
     }
 
-    const Network network = model.open(h, w, threads);
+    Network network = model.open(h, w, threads);
     const std::vector<float> cutoffs = choose_cutoff ? all_cutoffs : std::vector<float>{choice.cutoff};
     const int first = choose_set ? 0 : choice.weight_set, last = choose_set ? contract.n_weight_sets - 1 : first;
     double least = std::numeric_limits<double>::infinity();

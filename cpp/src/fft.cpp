@@ -10,9 +10,9 @@ namespace {
 
 constexpr size_t block = FftBlock::width;
 
-void one_by_one(size_t n, const std::function<void(size_t)>& task) {
+constexpr auto one_by_one = [](size_t n, FunctionRef<void(size_t)> task) {
     for (size_t i = 0; i < n; ++i) task(i);
-}
+};
 
 // lines[x * block + y] = from[y * from_step + x] - level for y < n_lines <= block.
 void gather(const float* from, size_t from_step, size_t n_lines, size_t length, float level, float* lines) {
@@ -35,7 +35,7 @@ void scatter(const float* lines, size_t n_lines, size_t length, float scale, flo
 // 2i. A group holds sixteen rows as a and the next sixteen as b.
 size_t n_groups(int height) { return (static_cast<size_t>(height) + 2 * block - 1) / (2 * block); }
 
-void forward_group(const float* frame, float level, size_t group, Spectrum& spectrum) {
+void forward_group(const float* frame, float level, size_t group, const SpectrumView& spectrum) {
     const auto h = static_cast<size_t>(spectrum.height), w = static_cast<size_t>(spectrum.width);
     const size_t y = group * 2 * block, n_a = std::min(block, h - y), n_b = std::min(block, h - y - n_a);
     FftBlock& rows = fft_block_of(spectrum.width, spectrum.set);
@@ -59,7 +59,7 @@ void forward_group(const float* frame, float level, size_t group, Spectrum& spec
 }
 
 // The inverse of forward_group where the columns that are not in the spectrum are zero.
-void backward_group(const Spectrum& spectrum, size_t group, float scale, float level, float* out) {
+void backward_group(const SpectrumView& spectrum, size_t group, float scale, float level, float* out) {
     const auto h = static_cast<size_t>(spectrum.height), w = static_cast<size_t>(spectrum.width);
     const size_t y = group * 2 * block, n_a = std::min(block, h - y), n_b = std::min(block, h - y - n_a);
     FftBlock& rows = fft_block_of(spectrum.width, spectrum.set);
@@ -85,7 +85,7 @@ void backward_group(const Spectrum& spectrum, size_t group, float scale, float l
 
 // Calls work(columns, used) with the sixteen columns from `first` on and puts what it leaves back.
 template <class Work>
-void with_columns(Spectrum& spectrum, size_t first, Work work) {
+void with_columns(const SpectrumView& spectrum, size_t first, Work work) {
     const auto h = static_cast<size_t>(spectrum.height);
     const size_t used = std::min(block, static_cast<size_t>(spectrum.n_columns) - first);
     float *re = &spectrum.re[first * h], *im = &spectrum.im[first * h];
@@ -99,22 +99,31 @@ void with_columns(Spectrum& spectrum, size_t first, Work work) {
 
 size_t n_column_blocks(int n_columns) { return (static_cast<size_t>(n_columns) + block - 1) / block; }
 
-Spectrum empty_spectrum(int height, int width, int n_columns, ops::InstructionSet set) {
+// A spectrum of any content in the calling thread's memory, which only grows.
+SpectrumView scratch_spectrum(int height, int width, int n_columns, ops::InstructionSet set) {
+    static thread_local std::vector<float> re, im;
     const size_t size = static_cast<size_t>(height) * static_cast<size_t>(n_columns);
-    return {height, width, n_columns, set, std::vector<float>(size), std::vector<float>(size)};
+    if (re.size() < size) re.resize(size);
+    if (im.size() < size) im.resize(size);
+    return {height, width, n_columns, set, re.data(), im.data()};
 }
 
 }  // namespace
 
 Spectrum forward_transform(const float* frame, int height, int width, int n_columns, ops::InstructionSet set) {
-    Spectrum spectrum = empty_spectrum(height, width, n_columns, set);
-    for (size_t group = 0; group < n_groups(height); ++group) forward_group(frame, 0.0f, group, spectrum);
-    for (size_t i = 0; i < n_column_blocks(n_columns); ++i)
-        with_columns(spectrum, i * block, [](FftBlock& columns, size_t) { columns.run(-1); });
+    const size_t size = static_cast<size_t>(height) * static_cast<size_t>(n_columns);
+    Spectrum spectrum{height, width, n_columns, set, std::vector<float>(size), std::vector<float>(size)};
+    forward_transform(frame, SpectrumView(spectrum));
     return spectrum;
 }
 
-void backward_transform(Spectrum& spectrum, float* out) {
+void forward_transform(const float* frame, const SpectrumView& spectrum) {
+    for (size_t group = 0; group < n_groups(spectrum.height); ++group) forward_group(frame, 0.0f, group, spectrum);
+    for (size_t i = 0; i < n_column_blocks(spectrum.n_columns); ++i)
+        with_columns(spectrum, i * block, [](FftBlock& columns, size_t) { columns.run(-1); });
+}
+
+void backward_transform(const SpectrumView& spectrum, float* out) {
     for (size_t i = 0; i < n_column_blocks(spectrum.n_columns); ++i)
         with_columns(spectrum, i * block, [](FftBlock& columns, size_t) { columns.run(+1); });
     const float scale = 1.0f / (static_cast<float>(spectrum.height) * static_cast<float>(spectrum.width));
@@ -123,10 +132,9 @@ void backward_transform(Spectrum& spectrum, float* out) {
 }
 
 void keep_frequencies(const float* frame, int height, int width, int n_columns, float level,
-                      const std::function<int(int)>& reach, ops::InstructionSet set, const Parallel& parallel,
-                      float* out) {
+                      FunctionRef<int(int)> reach, ops::InstructionSet set, Parallel parallel, float* out) {
     const Parallel share = parallel ? parallel : Parallel(one_by_one);
-    Spectrum spectrum = empty_spectrum(height, width, n_columns, set);
+    const SpectrumView spectrum = scratch_spectrum(height, width, n_columns, set);
     const auto h = static_cast<size_t>(height);
     share(n_groups(height), [&](size_t group) { forward_group(frame, level, group, spectrum); });
     share(n_column_blocks(n_columns), [&](size_t i) {

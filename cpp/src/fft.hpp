@@ -2,9 +2,9 @@
 #pragma once
 
 #include <cstddef>
-#include <functional>
 #include <vector>
 
+#include "function_ref.hpp"
 #include "ops/instruction_set.hpp"
 
 namespace lowdose {
@@ -16,20 +16,31 @@ struct Spectrum {
     std::vector<float> re, im;
 };
 
+// A spectrum in memory that others keep.
+struct SpectrumView {
+    int height, width, n_columns;
+    ops::InstructionSet set;
+    float *re, *im;
+
+    SpectrumView(int frame_height, int frame_width, int columns, ops::InstructionSet with, float* to_re, float* to_im)
+        : height(frame_height), width(frame_width), n_columns(columns), set(with), re(to_re), im(to_im) {}
+    SpectrumView(Spectrum& s) : SpectrumView(s.height, s.width, s.n_columns, s.set, s.re.data(), s.im.data()) {}
+};
+
 // frame: (height, width), row-major. 1 <= n_columns <= width / 2 + 1.
 Spectrum forward_transform(const float* frame, int height, int width, int n_columns, ops::InstructionSet set);
+void forward_transform(const float* frame, const SpectrumView& spectrum);
 
 // The frame (height, width) of a spectrum; columns it does not hold count as zero. Uses the spectrum as scratch memory.
-void backward_transform(Spectrum& spectrum, float* out);
+void backward_transform(const SpectrumView& spectrum, float* out);
 
 // Calls task(0 ... n - 1), in any order and by any threads, and returns when all are done.
-using Parallel = std::function<void(size_t n, const std::function<void(size_t)>& task)>;
+using Parallel = FunctionRef<void(size_t n, FunctionRef<void(size_t)> task)>;
 
 // Keeps the frequencies -reach(k) ... reach(k) of each column k < n_columns of the transform of frame - level, and
 // nothing of the other columns; nothing of column k where reach(k) is negative. out: the result + level; it may be
 // frame itself. No value depends on how the work is shared out.
 void keep_frequencies(const float* frame, int height, int width, int n_columns, float level,
-                      const std::function<int(int)>& reach, ops::InstructionSet set, const Parallel& parallel,
-                      float* out);
+                      FunctionRef<int(int)> reach, ops::InstructionSet set, Parallel parallel, float* out);
 
 }  // namespace lowdose

@@ -131,10 +131,9 @@ void FilterStream::transform_frame(float* spectrum) {
                 to[x] = frame_[row + static_cast<size_t>(inside ? x - radius : mirrored(x - radius, shape_.width))];
             }
         }
-        const Spectrum s =
-            forward_transform(padded_.data(), padded_height_, padded_width_, padded_width_ / 2 + 1, set_);
-        spectrum = std::copy(s.re.begin(), s.re.end(), spectrum);
-        spectrum = std::copy(s.im.begin(), s.im.end(), spectrum);
+        float* re = spectrum + 2 * n_coefficients_ * static_cast<size_t>(channel);
+        forward_transform(padded_.data(),
+                          {padded_height_, padded_width_, padded_width_ / 2 + 1, set_, re, re + n_coefficients_});
     }
 }
 
@@ -188,13 +187,13 @@ int FilterStream::place_of(long long index) const {
 }
 
 // filtered_ = the sum over taps and channels, on padded frames.
-void FilterStream::filter(const Kernels& kernels, const std::vector<const float*>& window, int place, int out) {
+void FilterStream::filter(const Kernels& kernels, int place, int out) {
     std::fill(sum_.re.begin(), sum_.re.end(), 0.0f);
     std::fill(sum_.im.begin(), sum_.im.end(), 0.0f);
-    for (size_t tap = 0; tap < window.size(); ++tap)
+    for (size_t tap = 0; tap < window_.size(); ++tap)
         for (int in = 0; in < shape_.n_channels; ++in) {
             const Spectrum& kernel = kernels.spectrum(place, out, static_cast<int>(tap), in);
-            const float* re = window[tap] + 2 * n_coefficients_ * static_cast<size_t>(in);
+            const float* re = window_[tap] + 2 * n_coefficients_ * static_cast<size_t>(in);
             const float* im = re + n_coefficients_;
             const float *k_re = kernel.re.data(), *k_im = kernel.im.data();
             float *to_re = sum_.re.data(), *to_im = sum_.im.data();
@@ -209,10 +208,10 @@ void FilterStream::filter(const Kernels& kernels, const std::vector<const float*
 void FilterStream::emit(long long index, const Stopwatch& since, void* out) {
     const Stopwatch filter_watch;
     const auto kernels = std::atomic_load(&kernels_);
-    const std::vector<const float*> window = ring_.window(index);
+    ring_.window(index, window_);
     const auto plane = static_cast<size_t>(shape_.height) * static_cast<size_t>(shape_.width);
     for (int channel = 0; channel < shape_.n_channels; ++channel) {
-        filter(*kernels, window, place_of(index), channel);
+        filter(*kernels, place_of(index), channel);
         for (int y = 0; y < shape_.height; ++y) {
             const float* from = filtered_.data() +
                                 static_cast<size_t>(y + shape_.radius_px) * static_cast<size_t>(padded_width_) +

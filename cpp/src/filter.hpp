@@ -71,7 +71,7 @@ public:
 private:
     void transform_frame(float* spectrum);
     void emit(long long index, const Stopwatch& since, void* out);
-    void filter(const Kernels& kernels, const std::vector<const float*>& window, int place, int out);
+    void filter(const Kernels& kernels, int place, int out);
     int place_of(long long index) const;
 
     FilterShape shape_;
@@ -83,6 +83,7 @@ private:
     FrameRing ring_;  // of spectra: per channel real parts, then imaginary parts
     std::vector<float> frame_, padded_, filtered_, denoised_;
     Spectrum sum_;
+    std::vector<const float*> window_;  // spectra
     Statistics statistics_;
     bool ended_ = false;
     long long n_out_ = 0;

@@ -25,6 +25,10 @@ FrameNetwork::FrameNetwork(const Model& model, int height, int width, int thread
     states_.assign(static_cast<size_t>(contract_.n_states), std::vector<float>(planes(contract_.state_channels)));
     denoised_.resize(planes(contract_.n_outputs()));
     state_.resize(planes(contract_.state_channels));
+    for (const auto& frame : frames_) part_.frames.push_back(frame.data());
+    for (const auto& state : states_) part_.states.push_back(state.data());
+    part_.denoised = denoised_.data();
+    part_.state = state_.data();
 }
 
 void FrameNetwork::run(const Run& run) {
@@ -32,13 +36,14 @@ void FrameNetwork::run(const Run& run) {
         network_->run(run);
         return;
     }
-    Run part = run;
-    part.denoised = denoised_.data();
-    part.state = state_.data();
+    part_.offset = run.offset;
+    part_.scale = run.scale;
+    part_.weight_set = run.weight_set;
+    part_.cutoff = run.cutoff;
     for (const Tile& tile : plan_.tiles) {
-        gather(tile, run.frames, size_, contract_.n_channels, frames_, part.frames);
-        gather(tile, run.states, aligned_, contract_.state_channels, states_, part.states);
-        network_->run(part);
+        gather(tile, run.frames, size_, contract_.n_channels, frames_);
+        gather(tile, run.states, aligned_, contract_.state_channels, states_);
+        network_->run(part_);
         scatter(tile, denoised_, size_, contract_.n_outputs(), run.denoised);
         if (contract_.n_states > 0) scatter(to_the_border(tile), state_, aligned_, contract_.state_channels, run.state);
     }
@@ -56,15 +61,13 @@ Tile FrameNetwork::to_the_border(Tile tile) const {
 }
 
 void FrameNetwork::gather(const Tile& tile, const std::vector<const float*>& planes, Size size, int n_channels,
-                          std::vector<std::vector<float>>& inputs, std::vector<const float*>& pointers) const {
+                          std::vector<std::vector<float>>& inputs) const {
     const auto plane = static_cast<std::ptrdiff_t>(size.height) * size.width;
     const auto input = static_cast<std::ptrdiff_t>(plan_.input_height) * plan_.input_width;
-    for (size_t i = 0; i < planes.size(); ++i) {
+    for (size_t i = 0; i < planes.size(); ++i)
         for (int channel = 0; channel < n_channels; ++channel)
             gather_tile(planes[i] + channel * plane, size.height, size.width, plan_, tile,
                         inputs[i].data() + channel * input);
-        pointers[i] = inputs[i].data();
-    }
 }
 
 void FrameNetwork::scatter(const Tile& tile, const std::vector<float>& output, Size size, int n_channels,

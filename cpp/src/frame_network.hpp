@@ -28,7 +28,7 @@ private:
     };
 
     void gather(const Tile& tile, const std::vector<const float*>& planes, Size size, int n_channels,
-                std::vector<std::vector<float>>& inputs, std::vector<const float*>& pointers) const;
+                std::vector<std::vector<float>>& inputs) const;
     void scatter(const Tile& tile, const std::vector<float>& output, Size size, int n_channels, float* planes) const;
     Tile to_the_border(Tile tile) const;
 
@@ -38,6 +38,7 @@ private:
     std::optional<Network> network_;
     std::vector<std::vector<float>> frames_, states_;  // inputs of one tile
     std::vector<float> denoised_, state_;              // outputs of one tile
+    Run part_;                                         // of one tile, in this memory
 };
 
 }  // namespace lowdose

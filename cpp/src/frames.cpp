@@ -67,10 +67,9 @@ long long FrameRing::neighbour(long long index, const Tap& tap) const {
     return row * scan_.n_x + column;
 }
 
-std::vector<const float*> FrameRing::window(long long index) const {
-    std::vector<const float*> frames;
+void FrameRing::window(long long index, std::vector<const float*>& frames) const {
+    frames.clear();
     for (const Tap& tap : contract_.taps) frames.push_back(slots_[slot(neighbour(index, tap))].data());
-    return frames;
 }
 
 void FrameRing::moments(long long index, std::vector<float>& mean, std::vector<float>& deviation) const {

@@ -29,8 +29,8 @@ public:
     // The fewest frames of a sequence whose ends can be filled.
     int shortest() const { return shortest_; }
 
-    // The frames that the network takes for frame `index`, in the order of the taps.
-    std::vector<const float*> window(long long index) const;
+    // Sets `frames` to those that the network takes for frame `index`, in the order of the taps.
+    void window(long long index, std::vector<const float*>& frames) const;
 
     // Per channel the mean over all pixels of that window, and the standard deviation (0 for a constant).
     void moments(long long index, std::vector<float>& mean, std::vector<float>& deviation) const;

@@ -12,7 +12,7 @@ bool inside_disc(int k_y, int height, int k_x, int width, float cutoff) {
 }
 
 void low_pass(const float* frame, int height, int width, float cutoff, ops::InstructionSet set, float* out,
-              const Parallel& parallel) {
+              Parallel parallel) {
     const auto n_pixels = static_cast<size_t>(height) * static_cast<size_t>(width);
     if (cutoff >= cutoff_all) {
         if (out != frame) std::copy_n(frame, n_pixels, out);

@@ -17,6 +17,6 @@ bool inside_disc(int k_y, int height, int k_x, int width, float cutoff);
 // frame, out: (height, width) float32; out may be frame itself. cutoff in cycles/pixel on both axes. parallel: who does
 // the work; nobody given, the caller alone. The result does not depend on it.
 void low_pass(const float* frame, int height, int width, float cutoff, ops::InstructionSet set, float* out,
-              const Parallel& parallel = {});
+              Parallel parallel = {});
 
 }  // namespace lowdose

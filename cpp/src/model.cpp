@@ -16,34 +16,49 @@ std::string read_file(const std::string& path) {
     return std::string(std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>());
 }
 
+std::vector<ort::Tensor> inputs_of(const Contract& contract, int height, int width) {
+    using Type = ort::Tensor::Type;
+    const std::vector<std::int64_t> per_channel{1, contract.n_channels, 1, 1};
+    std::vector<ort::Tensor> inputs;
+    for (int tap = 0; tap < contract.n_taps(); ++tap)
+        inputs.push_back({"frame_" + std::to_string(tap), Type::float32, {1, contract.n_channels, height, width}});
+    for (int i = 0; i < contract.n_states; ++i)
+        inputs.push_back({"state_" + std::to_string(i), Type::float32, {1, contract.state_channels, height, width}});
+    if (contract.takes_offset) inputs.push_back({"offset", Type::float32, per_channel});
+    if (contract.takes_scale) inputs.push_back({"scale", Type::float32, per_channel});
+    if (contract.n_weight_sets > 1) inputs.push_back({"weight_set", Type::int64, {}});
+    if (contract.has_low_pass) inputs.push_back({"cutoff", Type::float32, {}});
+    return inputs;
+}
+
+std::vector<ort::Tensor> outputs_of(const Contract& contract, int height, int width) {
+    using Type = ort::Tensor::Type;
+    std::vector<ort::Tensor> outputs{{"denoised", Type::float32, {1, contract.n_outputs(), height, width}}};
+    if (contract.n_states > 0) outputs.push_back({"state", Type::float32, {1, contract.state_channels, height, width}});
+    return outputs;
+}
+
 }  // namespace
 
 Network::Network(std::unique_ptr<ort::Session> session, const Contract& contract, int height, int width)
-    : session_(std::move(session)), contract_(contract), height_(height), width_(width) {}
+    : session_(std::move(session)),
+      contract_(contract),
+      bindings_(inputs_of(contract, height, width), outputs_of(contract, height, width)) {}
 
-void Network::run(const Run& run) const {
-    using Type = ort::Tensor::Type;
-    const auto planes = [&](int n_channels) { return std::vector<std::int64_t>{1, n_channels, height_, width_}; };
-    const auto per_channel = std::vector<std::int64_t>{1, contract_.n_channels, 1, 1};
-    // ONNX Runtime does not write to its inputs.
-    const auto input = [](const float* data) { return const_cast<float*>(data); };
-    std::vector<ort::Tensor> inputs, outputs;
-    for (size_t tap = 0; tap < run.frames.size(); ++tap)
-        inputs.push_back(
-            {"frame_" + std::to_string(tap), Type::float32, input(run.frames[tap]), planes(contract_.n_channels)});
-    for (size_t i = 0; i < run.states.size(); ++i)
-        inputs.push_back(
-            {"state_" + std::to_string(i), Type::float32, input(run.states[i]), planes(contract_.state_channels)});
-    if (contract_.takes_offset) inputs.push_back({"offset", Type::float32, input(run.offset.data()), per_channel});
-    if (contract_.takes_scale) inputs.push_back({"scale", Type::float32, input(run.scale.data()), per_channel});
-    std::int64_t set = run.weight_set;
-    if (contract_.n_weight_sets > 1) inputs.push_back({"weight_set", Type::int64, &set, {}});
-    float cutoff = run.cutoff;
-    if (contract_.has_low_pass) inputs.push_back({"cutoff", Type::float32, &cutoff, {}});
-    outputs.push_back({"denoised", Type::float32, run.denoised, planes(contract_.n_outputs())});
-    if (contract_.n_states > 0)
-        outputs.push_back({"state", Type::float32, run.state, planes(contract_.state_channels)});
-    session_->run(inputs, outputs);
+// In the order of inputs_of and outputs_of.
+void Network::run(const Run& run) {
+    size_t i = 0;
+    for (const float* frame : run.frames) bindings_.set(i++, frame);
+    for (const float* state : run.states) bindings_.set(i++, state);
+    if (contract_.takes_offset) bindings_.set(i++, run.offset.data());
+    if (contract_.takes_scale) bindings_.set(i++, run.scale.data());
+    weight_set_ = run.weight_set;
+    if (contract_.n_weight_sets > 1) bindings_.set(i++, &weight_set_);
+    cutoff_ = run.cutoff;
+    if (contract_.has_low_pass) bindings_.set(i++, &cutoff_);
+    bindings_.set(i++, run.denoised);
+    if (contract_.n_states > 0) bindings_.set(i, run.state);
+    session_->run(bindings_);
 }
 
 Model::Model(const std::string& path, const std::string& ort_path, const std::string& device, bool kernels)

@@ -27,12 +27,14 @@ class Network {
 public:
     Network(std::unique_ptr<ort::Session> session, const Contract& contract, int height, int width);
 
-    void run(const Run& run) const;
+    void run(const Run& run);
 
 private:
     std::unique_ptr<ort::Session> session_;
     Contract contract_;
-    int height_, width_;
+    ort::Bindings bindings_;
+    std::int64_t weight_set_ = 0;  // scalars need an address too
+    float cutoff_ = 0;
 };
 
 class Model {

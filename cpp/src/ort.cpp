@@ -234,25 +234,39 @@ void* Session::tensor_value(const Tensor& tensor) const {
     return value;
 }
 
-void Session::run(const std::vector<Tensor>& inputs, const std::vector<Tensor>& outputs) const {
-    const auto release = library_->function<Release>(release_value);
-    std::vector<std::unique_ptr<void, Release>> owned;
-    const auto collect = [&](const std::vector<Tensor>& tensors, std::vector<const char*>& names,
-                             std::vector<void*>& values) {
-        for (const Tensor& tensor : tensors) {
-            owned.emplace_back(tensor_value(tensor), release);
-            values.push_back(owned.back().get());
-            names.push_back(tensor.name.c_str());
-        }
-    };
-    std::vector<const char*> input_names, output_names;
-    std::vector<void*> input_values, output_values;
-    collect(inputs, input_names, input_values);
-    collect(outputs, output_names, output_values);
+void Session::run(Bindings& bindings) const {
+    bindings.library_ = library_;
+    for (size_t i = 0; i < bindings.bound_.size(); ++i) bindings.values_[i] = bindings.value(bindings.bound_[i], *this);
+    const size_t n_in = bindings.n_inputs_, n_out = bindings.bound_.size() - n_in;
     library_->call<Status (*)(void*, const void*, const char* const*, const void* const*, size_t, const char* const*,
-                              size_t, void**)>(run_session, session_, nullptr, input_names.data(), input_values.data(),
-                                               input_values.size(), output_names.data(), output_values.size(),
-                                               output_values.data());
+                              size_t, void**)>(run_session, session_, nullptr, bindings.names_.data(),
+                                               bindings.values_.data(), n_in, bindings.names_.data() + n_in, n_out,
+                                               bindings.values_.data() + n_in);
+}
+
+Bindings::Bindings(std::vector<Tensor> inputs, std::vector<Tensor> outputs)
+    : n_inputs_(inputs.size()), values_(inputs.size() + outputs.size()) {
+    for (std::vector<Tensor>* tensors : {&inputs, &outputs})
+        for (Tensor& tensor : *tensors) bound_.push_back({std::move(tensor), {}});
+    for (const Bound& bound : bound_) names_.push_back(bound.tensor.name.c_str());
+}
+
+Bindings::~Bindings() {
+    for (Bound& bound : bound_) release(bound);
+}
+
+void Bindings::release(Bound& bound) {
+    for (const auto& known : bound.values) library_->function<Release>(release_value)(known.second);
+    bound.values.clear();
+}
+
+void* Bindings::value(Bound& bound, const Session& session) {
+    for (const auto& known : bound.values)
+        if (known.first == bound.tensor.data) return known.second;
+    constexpr size_t most = 2048;  // more than a stream of a movie or a usual scan has buffers
+    if (bound.values.size() == most) release(bound);
+    bound.values.emplace_back(bound.tensor.data, session.tensor_value(bound.tensor));
+    return bound.values.back().second;
 }
 
 }  // namespace lowdose::ort

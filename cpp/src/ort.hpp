@@ -29,6 +29,7 @@ public:
 
 private:
     friend class Session;
+    friend class Bindings;
     Library() = default;
 
     template <class Function, class... Arguments>
@@ -51,13 +52,16 @@ struct SessionOptions {
     std::optional<ops::InstructionSet> kernels;  // our kernels run in place of function bodies; only on the CPU
 };
 
-// A tensor in the caller's memory. Rank and shape as in `shape`; empty for a scalar.
+// A tensor in the caller's memory. `shape` is empty for a scalar.
 struct Tensor {
+    enum class Type { float32 = 1, int64 = 7 };
     std::string name;
-    enum class Type { float32 = 1, int64 = 7 } type;
-    void* data;
+    Type type;
     std::vector<std::int64_t> shape;
+    void* data = nullptr;
 };
+
+class Bindings;
 
 // A model opened for given dimensions on a given device.
 class Session {
@@ -72,15 +76,45 @@ public:
     std::string metadata(const std::string& key) const;
     std::vector<std::string> input_names() const;
     // Runs the model; outputs are written to the caller's memory.
-    void run(const std::vector<Tensor>& inputs, const std::vector<Tensor>& outputs) const;
+    void run(Bindings& bindings) const;
 
 private:
+    friend class Bindings;
     void* tensor_value(const Tensor& tensor) const;
 
     std::shared_ptr<Library> library_;
     std::vector<std::shared_ptr<const ops::CustomOp>> kernels_;
     std::unique_ptr<void, void (*)(void*)> domain_;
     void* session_ = nullptr;
+};
+
+// The tensors of a session's runs: their names and shapes stay, the memory may be another in each run. What ONNX
+// Runtime holds of a tensor is kept for every address, so that a stream, which uses the same memory again and again,
+// allocates nothing. For one session and one thread.
+class Bindings {
+public:
+    // `data` of the tensors is set later.
+    Bindings(std::vector<Tensor> inputs, std::vector<Tensor> outputs);
+    ~Bindings();
+    Bindings(Bindings&&) = default;
+
+    // Tensor `index` of the inputs and, behind them, the outputs is at `data` from now on. Inputs are not written to.
+    void set(size_t index, const void* data) { bound_[index].tensor.data = const_cast<void*>(data); }
+
+private:
+    friend class Session;
+    struct Bound {
+        Tensor tensor;
+        std::vector<std::pair<void*, void*>> values;  // address and ONNX Runtime's value
+    };
+    void* value(Bound& bound, const Session& session);
+    void release(Bound& bound);
+
+    std::vector<Bound> bound_;  // inputs, then outputs
+    size_t n_inputs_;
+    std::vector<const char*> names_;
+    std::vector<void*> values_;
+    std::shared_ptr<Library> library_;  // that made the values
 };
 
 }  // namespace lowdose::ort

@@ -115,7 +115,7 @@ bool Stream::flush(void* out) {
 void Stream::choose_settings() {
     const Stopwatch watch;
     std::vector<Window> windows;
-    for (long long i = 0; i < ring_.count(); ++i) windows.push_back(ring_.window(i));
+    for (long long i = 0; i < ring_.count(); ++i) ring_.window(i, windows.emplace_back());
     choice_ = choose(*model_, windows, height_, width_, options_.threads, options_.wanted);
     for (long long i = 0; i < ring_.count(); ++i)
         for (size_t pixel = 0; pixel < plane_; ++pixel) ring_.frame(i)[pixel] -= choice_->offset;
@@ -124,23 +124,23 @@ void Stream::choose_settings() {
 
 // Runs the network on the window around frame `index`; before the first frame too, to fill the states.
 void Stream::run_network(long long index, float* out) {
-    Run run;
-    run.frames = ring_.window(index);
+    ring_.window(index, run_.frames);
     if (contract_.takes_offset) {
-        ring_.moments(index, run.offset, run.scale);
-        for (float& scale : run.scale)
+        ring_.moments(index, run_.offset, run_.scale);
+        for (float& scale : run_.scale)
             scale = scale > 0 ? scale * static_cast<float>(contract_.scale_stds) : 1.0f;  // a constant frame
     }
     const auto n_slots = static_cast<long long>(states_.size());
     const auto state = [&](long long step) {  // the first step is -n_states, and it takes n_states more
         return states_[static_cast<size_t>((step + 2 * n_slots) % n_slots)].data();
     };
-    for (int i = contract_.n_states; i > 0; --i) run.states.push_back(state(index - i));
-    if (contract_.n_states > 0) run.state = state(index);
-    run.weight_set = choice_->weight_set;
-    run.cutoff = tiles().whole_frame ? choice_->cutoff : cutoff_none;
-    run.denoised = out;
-    network_.run(run);
+    run_.states.clear();
+    for (int i = contract_.n_states; i > 0; --i) run_.states.push_back(state(index - i));
+    if (contract_.n_states > 0) run_.state = state(index);
+    run_.weight_set = choice_->weight_set;
+    run_.cutoff = tiles().whole_frame ? choice_->cutoff : cutoff_none;
+    run_.denoised = out;
+    network_.run(run_);
 }
 
 void Stream::run_step(long long index, float* out) {

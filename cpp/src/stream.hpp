@@ -75,6 +75,7 @@ private:
     std::vector<std::vector<float>>
         states_;  // of step i in slot i modulo their number, one more than the network takes
     std::vector<float> denoised_;
+    Run run_;
     long long n_out_ = 0;
 };
 

@@ -1,7 +1,6 @@
 #include "low_pass_op.hpp"
 
 #include <atomic>
-#include <functional>
 #include <limits>
 #include <new>
 
@@ -13,7 +12,7 @@ namespace lowdose::ops {
 namespace {
 
 struct Job {
-    const std::function<void(size_t)>& task;
+    FunctionRef<void(size_t)> task;
     std::atomic<bool> out_of_memory{false};
 
     void run(size_t index) {
@@ -38,7 +37,7 @@ void LowPassKernel::compute(Context* context) {
     float* out = api_.output(context, frame.shape, 4);
     const auto height = static_cast<int>(frame.shape[2]), width = static_cast<int>(frame.shape[3]);
     if (height == 0 || width == 0) return;
-    const Parallel parallel = [&](size_t n, const std::function<void(size_t)>& task) {
+    const auto parallel = [&](size_t n, FunctionRef<void(size_t)> task) {
         Job job{task};
         api_.parallel(context, [](void* data, size_t index) { static_cast<Job*>(data)->run(index); }, n, &job);
         if (job.out_of_memory) throw std::bad_alloc();
