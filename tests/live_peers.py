@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import subprocess
+import tempfile
 import threading
 import time
+from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
+import pytest
 
 from lowdose.live import LiveOptions, LiveRun, Outlets, Recorder, Source
 from lowdose.methods import find_method
@@ -63,3 +69,37 @@ def wait_until(condition, seconds=20.0):
     while not condition():
         assert time.monotonic() < end, "waited in vain"
         time.sleep(0.01)
+
+
+def peer_folder(name):
+    """The environment that libertem-live is installed in, which must hold the program `name`."""
+    folder = Path(os.environ.get("LOWDOSE_PEERS", Path(__file__).resolve().parents[1] / ".venv-peers"))
+    if not (folder / "bin" / name).exists():
+        pytest.skip(f"no {name}: pip install 'libertem-live[sim]' bitshuffle into .venv-peers (as .ci/run does)")
+    return folder
+
+
+@contextmanager
+def peer_program(name, arguments, *port_options):
+    """A program of libertem-live on free ports of loopback; gives the ports by option. Skips where it is absent.
+
+    LOWDOSE_PEERS is the folder of its own environment: it is a peer of the tests and no part of lowdose.
+    """
+    program = peer_folder(name) / "bin" / name
+    ports = dict(zip(port_options, free_ports(len(port_options)), strict=True))
+    options = [text for option, port in ports.items() for text in (f"--{option}", str(port))]
+    with tempfile.TemporaryFile() as log:
+        process = subprocess.Popen([program, *map(str, arguments), *options], stdout=log, stderr=log)
+        try:
+            yield ports
+        finally:
+            process.terminate()
+            process.wait(20)
+
+
+def free_ports(n_ports):
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(n_ports)]
+    ports = [one.getsockname()[1] for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports
