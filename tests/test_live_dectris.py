@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import socket
 import struct
 import subprocess
 import threading
 import time
 import urllib.request
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -241,7 +243,7 @@ def test_every_frame_of_the_simulated_detector(tmp_path):
         messages += [parts[0], json.dumps(json.loads(parts[1]) | {"size": len(blob)}).encode(), blob, parts[3]]
     messages += footer()
     (tmp_path / "recorded").write_bytes(b"".join(struct.pack("<q", len(m)) + m for m in messages))
-    with peer_program("libertem-live-dectris-sim", [tmp_path / "recorded"], "port", "zmqport") as ports:
+    with simulated_detector(tmp_path / "recorded") as ports:
         command = f"http://127.0.0.1:{ports['port']}/detector/api/1.8.0/command/arm"
         seen = Results()
         source = open_source(f"dectris://127.0.0.1:{ports['zmqport']}")
@@ -253,6 +255,27 @@ def test_every_frame_of_the_simulated_detector(tmp_path):
         got = np.stack([reader.read(n)[0] for n in range(reader.n_frames)])
     assert got.dtype == movie.dtype
     np.testing.assert_array_equal(got, movie)
+
+
+@contextmanager
+def simulated_detector(path):
+    """The simulator binds its port twice in a row, and sometimes the first socket still holds it: then once more."""
+    for attempt in range(8):
+        with peer_program("libertem-live-dectris-sim", [path], "port", "zmqport") as ports:
+            if listens(ports["zmqport"], 8) or attempt == 7:
+                yield ports
+                return
+
+
+def listens(port, seconds):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+            return True
+        except OSError:
+            time.sleep(0.1)
+    return False
 
 
 def arm_until(command, came):
