@@ -102,7 +102,7 @@ def test_the_page_in_a_browser(tmp_path):
         time.sleep(0.3)
         assert tab.run("view.frame.notes.number") == number
         # The snapshot is of this very frame, with the pixels as they are.
-        script = "fetch(`/snapshot.tif?token=${token}&client=${view.client}`).then(r => r.arrayBuffer())"
+        script = "fetch(snapshotAddress()).then(r => r.arrayBuffer())"
         data = tab.run(f"{script}.then(b => Array.from(new Uint8Array(b)))")
         raw, denoised = tifffile.imread(io.BytesIO(bytes(data)))
         np.testing.assert_array_equal(raw, source.movie[number % 32])

@@ -51,6 +51,7 @@ class Newest:
         self._slot: Slot | None = None
         self._changed = 0
         self._version = (0, 0)
+        self.frame = ""
         self.planes: Planes = {}
         self.message = b""
 
@@ -73,6 +74,7 @@ class Newest:
             if found is not None:
                 version, notes, self.planes = found
                 self._version = (self._changed, version // 2)
+                self.frame = f"{notes['sequence']}:{notes['number']}"
                 self.message = pack(notes, self.planes)
         return self._version
 
@@ -103,14 +105,17 @@ def binned(plane: Frame) -> tuple[Frame, int]:
 
 
 class Page:
-    """Answers requests. seen: the planes that each client was sent last, for its snapshots."""
+    """Answers requests. seen: what each client was sent last, by frame, for its snapshots.
+
+    Two frames of each are kept: one may be under way while the client freezes the one before.
+    """
 
     def __init__(self, host: str, token: str, newest: Newest) -> None:
         self.host = host
         self.token = token
         self.newest = newest
         self.port = 0
-        self.seen: dict[str, Planes] = {}
+        self.seen: dict[str, dict[str, Planes]] = {}
 
     def answer(self, connection: ServerConnection, request: Request) -> Response | None:
         """The page, a snapshot, or None to go on with a WebSocket; nothing at all without the token."""
@@ -126,8 +131,9 @@ class Page:
             return None
         if parts.path == "/":
             return respond(HTTPStatus.OK, _PAGE.read_bytes(), "text/html; charset=utf-8")
-        if parts.path == "/snapshot.tif" and query.get("client") in self.seen:
-            return respond(HTTPStatus.OK, snapshot(self.seen[query["client"]]), "image/tiff")
+        seen = self.seen.get(query.get("client", ""), {})
+        if parts.path == "/snapshot.tif" and query.get("frame") in seen:
+            return respond(HTTPStatus.OK, snapshot(seen[query["frame"]]), "image/tiff")
         return respond(HTTPStatus.NOT_FOUND, b"Not found.\n")
 
     def _known_host(self, request: Request) -> bool:
@@ -153,7 +159,8 @@ class Page:
                     await asyncio.sleep(_POLL_S)
                     self.newest.want()
                 sent, last_s = there, time.monotonic()
-                self.seen[client] = self.newest.planes
+                before = list(self.seen.get(client, {}).items())[-1:]
+                self.seen[client] = dict([*before, (self.newest.frame, self.newest.planes)])
                 await connection.send(self.newest.message)
         except ConnectionClosed:
             pass
