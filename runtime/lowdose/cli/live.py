@@ -108,6 +108,7 @@ def parse_at(text: str) -> tuple[str, int]:
 @click.option(
     "--bright", type=float, help="Radius in pixels of the virtual bright field.  [default: from the patterns]"
 )
+@click.option("--publish", metavar="ADDRESS", help="Publish over ZeroMQ, such as at tcp://127.0.0.1:5556.")
 @click.option("--dark", metavar="R1,R2", help="Radii in pixels of the annular dark field.")
 @click.option("--centre", metavar="Y,X", help="Centre of both in the pattern, in pixels.")
 @click.option("--json", "as_json", is_flag=True, help="Print the status as a line of JSON every second and at the end.")
@@ -115,7 +116,7 @@ def live(
     source: str, model_name: str, device: str, out: Path | None, no_raw: bool, overwrite: bool, resume: bool,
     scan: str | None, policy: str, buffer: str, lowpass: str, dtype: str, shape: str | None, dtype_in: str | None,
     channel: int | None, threads: int, n_frames: int | None, idle_s: float | None, plugin: Path | None, view: bool,
-    view_at: str, bright: float | None, dark: str | None, centre: str | None, as_json: bool,
+    view_at: str, publish: str | None, bright: float | None, dark: str | None, centre: str | None, as_json: bool,
 ) -> int:  # fmt: skip
     """Denoise a stream while the beam is on.
 
@@ -148,6 +149,8 @@ def live(
         viewer = Viewer(stream, rings, *parse_at(view_at))
         listeners.append(viewer)
         run.say(f"the page: {viewer.address}")
+    if publish is not None:
+        listeners.append(open_publisher(publish))
     if not as_json:
         click.echo(f"{source} -> {method.name} on {method.device} ({method.runtime})")
     return watch_over(run, as_json)
@@ -167,6 +170,15 @@ def open_outlets(
     if resume and done is not None:
         done.update(recorders[0].done_origins)
     return Outlets(raw=None if no_raw else recorders[1], denoised=recorders[0])
+
+
+def open_publisher(address: str) -> Listener:
+    """Raises LowdoseError where the extra is missing and for an address that cannot be taken."""
+    try:
+        from lowdose.live.publish import Publisher
+    except ModuleNotFoundError as error:
+        raise LowdoseError(f"--publish needs the package {error.name}: pip install 'lowdose[live]'") from error
+    return Publisher(address)
 
 
 def watch_over(run: LiveRun, as_json: bool) -> int:

@@ -74,7 +74,6 @@ class LiveRun:
         self.method = method
         self.messages: deque[tuple[float, str]] = deque(maxlen=200)
         self.failures: list[str] = []
-        self.notice = ""
         self.counters: Counter[str] = Counter()
         self.stages = {name: Percentiles() for name in ("wait", "denoise", "total")}
         self.stopping = threading.Event()
@@ -130,6 +129,7 @@ class LiveRun:
         process; faults: what the source survived.
         """
         raw, out = self.outlets.raw, self.outlets.denoised
+        warnings = list(self.denoiser.warnings) if self.denoiser else []
         stages = {name: stage.report() for name, stage in self.stages.items()}
         if out is not None:
             stages["save"] = out.time_to_save.report()
@@ -150,7 +150,8 @@ class LiveRun:
             "not_saved": sum(recorder.n_lost for recorder in (raw, out) if recorder),
             "faults": dict(self.source.counters),
             "failures": list(self.failures),
-            "notice": self.failures[-1] if self.failures else self.notice,
+            "warnings": warnings,
+            "notice": " | ".join([*self.failures[-1:], *warnings]),
             "model": self.method.name,
             "device": self.method.device,
             "policy": self.options.policy,
