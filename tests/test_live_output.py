@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from live_peers import Movie, live, noisy_movie, wait_until
+from live_peers import Movie, live, noisy_movie
 from lowdose.errors import LowdoseError
 from lowdose.io import open_stack, read_provenance
 from lowdose.io.calibration import Calibration
@@ -236,7 +236,6 @@ def test_the_disk_is_slower_than_the_source(tmp_path):
     movie = noisy_movie(50, 16, 16)
     for number, frame in enumerate(movie):
         recorder.put(saved(frame, number))
-    wait_until(lambda: recorder.n_waiting == 0)
     recorder.close()
     np.testing.assert_array_equal(read(tmp_path / "a.h5"), movie)
 

@@ -142,6 +142,7 @@ class LiveRun:
             "refused": self.denoiser.refused if self.denoiser else 0,
             "dropped": self._queue.dropped,
             "waiting": len(self._queue),
+            "most_waiting": self._queue.deepest,
             "frames_per_s": round(rate, 2),
             "recent_p50_ms": round(float(recent_ms[0]), 3),
             "recent_p99_ms": round(float(recent_ms[1]), 3),

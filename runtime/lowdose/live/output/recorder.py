@@ -105,15 +105,6 @@ class Recorder:
         self._queue.capacity = max(2, int(self._buffer_bytes / saved.pixels.nbytes))
         self._queue.put((time.perf_counter(), saved))
 
-    def wait_for_room(self) -> None:
-        """Wait until all that was put is saved."""
-        while len(self._queue) and self._thread.is_alive():
-            time.sleep(0.001)
-
-    @property
-    def n_waiting(self) -> int:
-        return len(self._queue)
-
     def close(self) -> None:
         """Save what waits and close the file."""
         self._queue.close()

@@ -46,16 +46,13 @@ class Connection:
                     raise Stopped from None
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2**22)
         self._socket.settimeout(POLL_S)
-        self._spare = bytearray()
 
     def read(self, n_bytes: int) -> bytearray:
         """Exactly `n_bytes`. Raises Broken when the connection ends before, Stopped when the run ends."""
-        data = self._spare[:n_bytes]
-        del self._spare[:n_bytes]
-        if len(data) == n_bytes:
-            return data
-        done = len(data)
-        data.extend(bytes(n_bytes - done))
+        if self.stopping.is_set():
+            raise Stopped
+        data = bytearray(n_bytes)
+        done = 0
         view = memoryview(data)
         while done < n_bytes:
             try:
@@ -71,10 +68,6 @@ class Connection:
             done += count
         view.release()
         return data
-
-    def put_back(self, data: bytes | bytearray) -> None:
-        """Let the next `read` begin with `data`."""
-        self._spare[:0] = data
 
     def close(self) -> None:
         self._socket.close()
