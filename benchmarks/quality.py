@@ -21,7 +21,7 @@ from benchmarks.cases import CASES, Case
 from numpy.typing import NDArray
 
 import lowdose
-from lowdose.cli.bench import cpu_name
+from lowdose.bench.machine import cpu_name
 from lowdose.errors import LowdoseError
 from lowdose.methods import find_method
 from lowdose.metrics import psnr, ssim
