@@ -16,7 +16,7 @@ public:
     FftBlock(int length, ops::InstructionSet set);
 
     bool is_for(int length, ops::InstructionSet set) const { return length_ == length && set_ == set; }
-    void clear();
+    void clear(size_t first, size_t last);  // elements first ... last - 1 of all sequences
 
     // Transforms re + i im in place: sign -1 forward, +1 backward, not normalised. Lengths with a large prime factor
     // take about five times as long as others (Bluestein, IEEE Trans. Audio and Electroacoustics 18, 451, 1970).

@@ -132,8 +132,8 @@ void FilterStream::transform_frame(float* spectrum) {
             }
         }
         float* re = spectrum + 2 * n_coefficients_ * static_cast<size_t>(channel);
-        forward_transform(padded_.data(),
-                          {padded_height_, padded_width_, padded_width_ / 2 + 1, set_, re, re + n_coefficients_});
+        forward_transform(padded_.data(), {padded_height_, padded_width_, padded_width_ / 2 + 1,
+                                           static_cast<size_t>(padded_height_), set_, re, re + n_coefficients_});
     }
 }
 
@@ -202,7 +202,7 @@ void FilterStream::filter(const Kernels& kernels, int place, int out) {
                 to_im[i] += re[i] * k_im[i] + im[i] * k_re[i];
             }
         }
-    backward_transform(sum_, filtered_.data());
+    backward_transform(sum_.view(), filtered_.data());
 }
 
 void FilterStream::emit(long long index, const Stopwatch& since, void* out) {
