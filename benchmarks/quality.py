@@ -38,9 +38,9 @@ BUNDLED = {
 
 # Trained on the noisy file alone, from random weights or from a bundled model.
 OWN = {
-    "movie": ("wcvd", "udvd"),
+    "movie": ("wcvd", "udvd", "udvd from udvd-lite"),
     "channels": ("n2v", "udvd from udvd-lite"),
-    "scan": ("udvd-4d",),
+    "scan": ("udvd-4d", "udvd-4d from udvd-4d-lite"),
     "image": (),
 }
 
