@@ -19,7 +19,7 @@ import onnx
 import torch
 from numpy.typing import NDArray
 
-from lowdose.cli.bench import cpu_name
+from lowdose.bench.machine import cpu_name
 from lowdose.errors import LowdoseError
 from lowdose.model import Settings, Stream, bundled_models, load
 from lowdose_export.udvd import finished, movie_model
