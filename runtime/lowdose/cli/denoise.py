@@ -64,7 +64,7 @@ def parse_tile(text: str) -> int:
 @click.option(
     "--model",
     "model_name",
-    default="wcvd",
+    default="wiener",
     show_default=True,
     help="auto, wiener, reucid, a classical filter, a bundled model or a file.",
 )
