@@ -1,5 +1,6 @@
 /* Every function of lowdose.h, and every error that it documents. Arguments: the folder of models, a library that is no
- * ONNX Runtime, one that says it is too old. */
+ * ONNX Runtime, one that says it is too old, a folder with a model of a Unicode name, and for slow tools how many bytes
+ * lie between the prefixes of a model file that are tried. */
 #include <math.h>
 
 #include "check.h"
@@ -229,6 +230,11 @@ static void test_damaged_models(lowdose_engine* engine, const char* path, size_t
         bytes[n] = before;
     }
     free(bytes);
+}
+
+static void test_unicode_path(lowdose_engine* engine, const char* folder) {
+    const char* name = "Gr\xc3\xb6\xc3\x9f" "e-\xe9\x9b\xbb\xe5\xad\x90";
+    lowdose_model_close(open_model(engine, folder, name));
 }
 
 static void test_model(lowdose_engine* engine, const char* folder) {
@@ -757,12 +763,13 @@ int main(int argc, char** argv) {
     lowdose_model* model;
     const char* folder = argv[1];
     size_t step = 1;
-    CHECK(argc >= 4);
-    if (argc > 4) step = (size_t)atoi(argv[4]); /* under slow tools not every prefix of the model file */
+    CHECK(argc >= 5);
+    if (argc > 5) step = (size_t)atoi(argv[5]);
     test_version();
     test_engine_errors(argv[2], argv[3]);
     engine = test_engine(runtime_path());
     test_model_errors(engine, folder);
+    test_unicode_path(engine, argv[4]);
     test_model(engine, folder);
     test_stream_options(engine, folder);
     model = open_model(engine, folder, "wcvd");
