@@ -1,12 +1,16 @@
 #include "ort.hpp"
 
+#include <filesystem>
 #include <map>
 #include <mutex>
 
+#include "denormals.hpp"
 #include "error.hpp"
 
 #ifdef _WIN32
+#ifndef NOMINMAX
 #define NOMINMAX
+#endif
 #include <windows.h>
 #else
 #include <dlfcn.h>
@@ -28,6 +32,9 @@ constexpr int get_error_message = 2, create_env = 3, create_session_from_array =
               release_metadata = 118, override_dimension = 124, available_providers = 125, release_providers = 126,
               add_config_entry = 130, append_tensorrt = 170, create_tensorrt = 171, update_tensorrt = 172,
               release_tensorrt = 174, append_cuda = 204, create_cuda = 205, update_cuda = 206, release_cuda = 208;
+
+// Only what ends the process is printed: errors come back as statuses, and a host's console is not ours.
+constexpr int silent = 4;
 
 using Status = void*;  // null: success
 using Release = void (*)(void*);
@@ -53,6 +60,23 @@ void* symbol(void* handle, const char* name) {
 #else
     return dlsym(handle, name);
 #endif
+}
+
+void close_library(void* handle) {
+#ifdef _WIN32
+    FreeLibrary(static_cast<HMODULE>(handle));
+#else
+    dlclose(handle);
+#endif
+}
+
+// The N of version 1.N.x.
+std::uint32_t newest_api(const std::string& version) {
+    std::uint32_t minor = 0;
+    if (version.rfind("1.", 0) == 0)
+        for (size_t i = 2; i < version.size() && version[i] >= '0' && version[i] <= '9'; ++i)
+            minor = minor * 10 + static_cast<std::uint32_t>(version[i] - '0');
+    return minor;
 }
 
 struct ApiBase {
@@ -95,30 +119,43 @@ void Library::call(int slot, Arguments... arguments) const {
     if (!status) return;
     const std::string message = function<const char* (*)(Status)>(get_error_message)(status);
     function<Release>(release_status)(status);
-    throw Error("ONNX Runtime " + version_ + ": " + message);
+    const bool out_of_memory =
+        message.find("bad_alloc") != std::string::npos || message.find("allocate memory") != std::string::npos;
+    throw Error("ONNX Runtime " + version_ + ": " + message,
+                out_of_memory ? Error::Kind::memory : Error::Kind::runtime);
 }
 
-std::shared_ptr<Library> Library::load(const std::string& path) {
+std::shared_ptr<Library> Library::load(const std::string& given) {
     static std::mutex mutex;
     static std::map<std::string, std::weak_ptr<Library>> loaded;
     const std::lock_guard<std::mutex> lock(mutex);
+    // A bare name would be searched for, and found in a folder of the system.
+    const std::string path = std::filesystem::absolute(std::filesystem::u8path(given)).u8string();
     if (auto known = loaded[path].lock()) return known;
 
     std::string problem;
     void* handle = open_library(path, problem);
-    if (!handle) throw Error("cannot load ONNX Runtime from " + path + ": " + problem);
+    if (!handle) throw Error("cannot load ONNX Runtime from " + path + ": " + problem, Error::Kind::runtime);
     const auto get_base = reinterpret_cast<const ApiBase* (*)()>(symbol(handle, "OrtGetApiBase"));
-    if (!get_base) throw Error(path + " is not ONNX Runtime: it has no OrtGetApiBase");
+    if (!get_base) {
+        close_library(handle);
+        throw Error(path + " is not ONNX Runtime: it has no OrtGetApiBase", Error::Kind::runtime);
+    }
     const ApiBase* base = get_base();
 
     std::shared_ptr<Library> library(new Library);
     library->version_ = base->version();
-    library->table_ = base->get_api(api_version);
-    if (!library->table_)
-        throw Error("ONNX Runtime " + library->version_ + " in " + path + " is too old; 1.11 or later is needed");
-    library->kernel_table_ = base->get_api(ops::kernel_api_version);
-    constexpr int errors_only = 3, device_allocator = 0, default_memory = 0;
-    library->call<Status (*)(int, const char*, void**)>(create_env, errors_only, "lowdose", &library->env_);
+    const std::uint32_t newest = newest_api(library->version_);  // asked for more, it prints
+    if (newest >= api_version) library->table_ = base->get_api(api_version);
+    if (!library->table_) {
+        const std::string version = library->version_;
+        close_library(handle);
+        throw Error("ONNX Runtime " + version + " in " + path + " is too old; 1.11 or later is needed",
+                    Error::Kind::runtime);
+    }
+    if (newest >= ops::kernel_api_version) library->kernel_table_ = base->get_api(ops::kernel_api_version);
+    constexpr int device_allocator = 0, default_memory = 0;
+    library->call<Status (*)(int, const char*, void**)>(create_env, silent, "lowdose", &library->env_);
     library->call<Status (*)(int, int, void**)>(create_cpu_memory_info, device_allocator, default_memory,
                                                 &library->memory_info_);
     library->call<Status (*)(void**)>(default_allocator, &library->allocator_);
@@ -143,12 +180,12 @@ std::vector<std::string> Library::providers() const {
 
 Session::Session(std::shared_ptr<Library> library, const std::string& model, const SessionOptions& options)
     : library_(std::move(library)), domain_(nullptr, library_->function<Release>(release_op_domain)) {
+    const DenormalsAsZero denormals;  // ONNX Runtime changes the thread that opens its first session; this undoes it
     const Library& api = *library_;
     void* settings = nullptr;
     api.call<Status (*)(void**)>(create_session_options, &settings);
     const Guard release_settings(api.function<Release>(release_session_options), settings);
-    constexpr int errors_only = 3;
-    api.call<Status (*)(void*, int)>(set_log_severity, settings, errors_only);
+    api.call<Status (*)(void*, int)>(set_log_severity, settings, silent);
     api.call<Status (*)(void*, int)>(set_intra_op_threads, settings, options.threads);
     const auto configure = [&](const char* key, const char* value) {
         api.call<Status (*)(void*, const char*, const char*)>(add_config_entry, settings, key, value);
@@ -168,8 +205,9 @@ Session::Session(std::shared_ptr<Library> library, const std::string& model, con
     for (const std::string& name : there) found = found || name == provider;
     if (!found || (kind != "cpu" && kind != "cuda" && kind != "tensorrt"))
         throw Error("device '" + options.device + "' is not available: this ONNX Runtime " + api.version() + " has " +
-                    join(there));
-    if (kind != "cpu") {
+                        join(there),
+                    Error::Kind::device);
+    if (kind != "cpu") try {
         const bool cuda = kind == "cuda";
         void* device_options = nullptr;
         api.call<Status (*)(void**)>(cuda ? create_cuda : create_tensorrt, &device_options);
@@ -178,6 +216,8 @@ Session::Session(std::shared_ptr<Library> library, const std::string& model, con
         api.call<Status (*)(void*, const char* const*, const char* const*, size_t)>(
             cuda ? update_cuda : update_tensorrt, device_options, &key, &value, size_t{1});
         api.call<Status (*)(void*, const void*)>(cuda ? append_cuda : append_tensorrt, settings, device_options);
+    } catch (const Error& error) {
+        throw Error("device '" + options.device + "' cannot be used: " + error.what(), Error::Kind::device);
     }
     if (options.kernels) {
         kernels_ = ops::kernel_ops(api.kernel_table_, *options.kernels);
@@ -235,6 +275,7 @@ void* Session::tensor_value(const Tensor& tensor) const {
 }
 
 void Session::run(Bindings& bindings) const {
+    const DenormalsAsZero denormals;
     bindings.library_ = library_;
     for (size_t i = 0; i < bindings.bound_.size(); ++i) bindings.values_[i] = bindings.value(bindings.bound_[i], *this);
     const size_t n_in = bindings.n_inputs_, n_out = bindings.bound_.size() - n_in;

@@ -16,7 +16,7 @@ namespace lowdose::ort {
 // One loaded ONNX Runtime and its environment. Loading the same path twice gives the same library.
 class Library {
 public:
-    // Throws Error when the file cannot be loaded, is no ONNX Runtime, or is too old.
+    // path: in UTF-8. Throws Error when the file cannot be loaded, is no ONNX Runtime, or is too old.
     static std::shared_ptr<Library> load(const std::string& path);
     ~Library();
     Library(const Library&) = delete;
