@@ -44,6 +44,8 @@ OWN = {
     "image": (),
 }
 
+FINDINGS = Path(__file__).with_name("quality_findings.md")
+"""What people found in the tables."""
 EXPLANATION = """\
 PSNR in dB / SSIM over all frames, the first and last ones included; where there are several, the PSNR of the inner
 frames and of the edge (two frames at each end of a movie, the border of a scan) follows in brackets. Best classical:
@@ -193,6 +195,7 @@ def main(data: Path, store: Path, only: str, own: float) -> None:
     for kind, title in titles.items():
         click.echo(f"\n## {title}\n")
         click.echo("\n".join(table(kind, entries)))
+    click.echo("\n" + FINDINGS.read_text(encoding="utf-8").strip())
 
 
 if __name__ == "__main__":
