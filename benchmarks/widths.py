@@ -15,7 +15,7 @@ import onnx
 import torch
 from benchmarks.udvd_cache import network_of, timed_push
 
-from lowdose.cli.bench import cpu_name
+from lowdose.bench.machine import cpu_name
 from lowdose.model import Settings, bundled_models, load
 from lowdose_export.quantise import TIMED_SIDE_PX, quantise
 from lowdose_export.udvd import movie_model
