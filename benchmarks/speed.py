@@ -211,8 +211,8 @@ def u_nets() -> Rows:
     yield "\n## U-Nets, 512x512, one thread\n"
     yield from widths.rows()
     times = udvd_cache.measure(udvd_cache.network_of("lite"), 512, 512, threads=1, n_frames=5)
-    yield f"\nudvd-lite with stage 1 once per frame: {times.kept_ms:.0f} ms, three times: {times.computed_again_ms:.0f} ms."
-    yield f"Ratio {times.ratio:.2f}."
+    kept, again = times.kept_ms, times.computed_again_ms
+    yield f"\nudvd-lite with stage 1 once per frame: {kept:.0f} ms, three times: {again:.0f} ms; ratio {times.ratio:.2f}."
 
 
 PARTS = {
