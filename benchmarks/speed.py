@@ -212,7 +212,7 @@ def u_nets() -> Rows:
     yield from widths.rows()
     times = udvd_cache.measure(udvd_cache.network_of("lite"), 512, 512, threads=1, n_frames=5)
     kept, again = times.kept_ms, times.computed_again_ms
-    yield f"\nudvd-lite with stage 1 once per frame: {kept:.0f} ms, three times: {again:.0f} ms; ratio {times.ratio:.2f}."
+    yield f"\nudvd-lite with stage 1 once per frame: {kept:.0f} ms, three times: {again:.0f} ms, {times.ratio:.2f}x."
 
 
 PARTS = {
