@@ -223,12 +223,12 @@ PYBIND11_MODULE(_core, module) {
         .def_readonly("offset", &Choice::offset);
 
     py::class_<Model, std::shared_ptr<Model>>(module, "Model")
-        .def(py::init([](const std::string& path, const std::string& ort_path, const std::string& device,
-                         bool kernels) {
-                 const py::gil_scoped_release released;
-                 return std::make_shared<Model>(path, read_file(path), ort::Library::load(ort_path), device, kernels);
-             }),
-             py::arg("path"), py::arg("ort_path"), py::arg("device"), py::arg("kernels"))
+        .def(
+            py::init([](const std::string& path, const std::string& ort_path, const std::string& device, bool kernels) {
+                const py::gil_scoped_release released;
+                return std::make_shared<Model>(path, read_file(path), ort::Library::load(ort_path), device, kernels);
+            }),
+            py::arg("path"), py::arg("ort_path"), py::arg("device"), py::arg("kernels"))
         .def_property_readonly("metadata", &Model::metadata)
         .def_property_readonly("device", &Model::device)
         .def_property_readonly("kernels",

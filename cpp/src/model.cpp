@@ -102,13 +102,13 @@ void Model::check_size(int height, int width) const {
     const int smallest = contract_.min_size_px;
     if (height < smallest || width < smallest)
         throw Error("frames of " + std::to_string(height) + "x" + std::to_string(width) + " pixels are too small for " +
-                    contract_.method + ": its kernels need at least " + std::to_string(smallest) + "x" +
+                        contract_.method + ": its kernels need at least " + std::to_string(smallest) + "x" +
                         std::to_string(smallest),
                     Error::Kind::size);
     if (contract_.height > 0 && (height != contract_.height || width != contract_.width))
         throw Error(contract_.method + " was fitted to frames of " + std::to_string(contract_.height) + "x" +
-                    std::to_string(contract_.width) + " pixels and takes no others, nor tiles of them; given " +
-                    std::to_string(height) + "x" + std::to_string(width),
+                        std::to_string(contract_.width) + " pixels and takes no others, nor tiles of them; given " +
+                        std::to_string(height) + "x" + std::to_string(width),
                     Error::Kind::size);
 }
 

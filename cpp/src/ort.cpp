@@ -208,17 +208,17 @@ Session::Session(std::shared_ptr<Library> library, const std::string& model, con
                         join(there),
                     Error::Kind::device);
     if (kind != "cpu") try {
-        const bool cuda = kind == "cuda";
-        void* device_options = nullptr;
-        api.call<Status (*)(void**)>(cuda ? create_cuda : create_tensorrt, &device_options);
-        const Guard release_device(api.function<Release>(cuda ? release_cuda : release_tensorrt), device_options);
-        const char *key = "device_id", *value = index.c_str();
-        api.call<Status (*)(void*, const char* const*, const char* const*, size_t)>(
-            cuda ? update_cuda : update_tensorrt, device_options, &key, &value, size_t{1});
-        api.call<Status (*)(void*, const void*)>(cuda ? append_cuda : append_tensorrt, settings, device_options);
-    } catch (const Error& error) {
-        throw Error("device '" + options.device + "' cannot be used: " + error.what(), Error::Kind::device);
-    }
+            const bool cuda = kind == "cuda";
+            void* device_options = nullptr;
+            api.call<Status (*)(void**)>(cuda ? create_cuda : create_tensorrt, &device_options);
+            const Guard release_device(api.function<Release>(cuda ? release_cuda : release_tensorrt), device_options);
+            const char *key = "device_id", *value = index.c_str();
+            api.call<Status (*)(void*, const char* const*, const char* const*, size_t)>(
+                cuda ? update_cuda : update_tensorrt, device_options, &key, &value, size_t{1});
+            api.call<Status (*)(void*, const void*)>(cuda ? append_cuda : append_tensorrt, settings, device_options);
+        } catch (const Error& error) {
+            throw Error("device '" + options.device + "' cannot be used: " + error.what(), Error::Kind::device);
+        }
     if (options.kernels) {
         kernels_ = ops::kernel_ops(api.kernel_table_, *options.kernels);
         void* domain = nullptr;
