@@ -40,7 +40,7 @@ def stream(name, **options):
 pairs = np.stack([frames, frames], 1)
 counts = {
     "no-op": per_frame(stream(NO_OP)),
-    "wcvd": per_frame(stream("wcvd", threads=2)),
+    "wcvd": per_frame(stream("wcvd", threads=1)),
     "wcvd, low-pass": per_frame(stream("wcvd", cutoff=0.2, threads=1)),
     "wcvd, low-pass of tiles": per_frame(stream("wcvd", cutoff=0.2, tile=40, threads=1)),
     "udvd-lite": per_frame(stream("udvd-lite", threads=1)),
