@@ -205,6 +205,16 @@ PYBIND11_MODULE(_core, module) {
             return py::make_tuple(library->version(), library->providers());
         },
         py::arg("ort_path"));
+    module.def(
+        "add_plugin",
+        [](const std::string& ort_path, const std::string& provider, const std::string& path) {
+            // Kept: ONNX Runtime forgets its plug-ins with the last environment.
+            static auto* kept = new std::vector<std::shared_ptr<ort::Library>>;
+            auto library = ort::Library::load(ort_path);
+            library->add_plugin(provider, path);
+            kept->push_back(std::move(library));
+        },
+        py::arg("ort_path"), py::arg("provider"), py::arg("path"));
     module.def("cast", &cast, py::arg("frame"), py::arg("offset"), py::arg("dtype"));
     module.def("low_pass", &filtered, py::arg("frame"), py::arg("cutoff"));
 
@@ -214,12 +224,12 @@ PYBIND11_MODULE(_core, module) {
         .def_readonly("offset", &Choice::offset);
 
     py::class_<Model, std::shared_ptr<Model>>(module, "Model")
-        .def(py::init([](const std::string& path, const std::string& ort_path, const std::string& device,
-                         bool kernels) {
-                 const py::gil_scoped_release released;
-                 return std::make_shared<Model>(path, read_file(path), ort::Library::load(ort_path), device, kernels);
-             }),
-             py::arg("path"), py::arg("ort_path"), py::arg("device"), py::arg("kernels"))
+        .def(
+            py::init([](const std::string& path, const std::string& ort_path, const std::string& device, bool kernels) {
+                const py::gil_scoped_release released;
+                return std::make_shared<Model>(path, read_file(path), ort::Library::load(ort_path), device, kernels);
+            }),
+            py::arg("path"), py::arg("ort_path"), py::arg("device"), py::arg("kernels"))
         .def_property_readonly("metadata", &Model::metadata)
         .def_property_readonly("device", &Model::device)
         .def_property_readonly("kernels",

@@ -1,5 +1,6 @@
 #include "ort.hpp"
 
+#include <algorithm>
 #include <filesystem>
 #include <map>
 #include <mutex>
@@ -32,6 +33,19 @@ constexpr int get_error_message = 2, create_env = 3, create_session_from_array =
               release_metadata = 118, override_dimension = 124, available_providers = 125, release_providers = 126,
               add_config_entry = 130, append_tensorrt = 170, create_tensorrt = 171, update_tensorrt = 172,
               release_tensorrt = 174, append_cuda = 204, create_cuda = 205, update_cuda = 206, release_cuda = 208;
+// Of newer tables.
+constexpr std::uint32_t named_provider_api_version = 12, plugin_api_version = 22;
+constexpr int disable_mem_pattern = 17, append_named = 216, register_plugin_library = 301, plugin_devices = 303,
+              append_plugin_devices = 304, plugin_device_provider = 312;
+
+struct Kind {
+    const char *device, *provider;
+};
+constexpr Kind kinds[] = {{"cpu", "CPUExecutionProvider"},
+                          {"cuda", "CUDAExecutionProvider"},
+                          {"tensorrt", "TensorrtExecutionProvider"},
+                          {"rtx", "NvTensorRTRTXExecutionProvider"},
+                          {"directml", "DmlExecutionProvider"}};
 
 // Only what ends the process is printed: errors come back as statuses, and a host's console is not ours.
 constexpr int silent = 4;
@@ -115,7 +129,12 @@ Function Library::function(int slot) const {
 // Calls a function that returns a status; an error status becomes an Error.
 template <class Function, class... Arguments>
 void Library::call(int slot, Arguments... arguments) const {
-    const Status status = function<Function>(slot)(arguments...);
+    call_in<Function>(table_, slot, arguments...);
+}
+
+template <class Function, class... Arguments>
+void Library::call_in(const void* const* table, int slot, Arguments... arguments) const {
+    const Status status = reinterpret_cast<Function>(const_cast<void*>(table[slot]))(arguments...);
     if (!status) return;
     const std::string message = function<const char* (*)(Status)>(get_error_message)(status);
     function<Release>(release_status)(status);
@@ -154,6 +173,9 @@ std::shared_ptr<Library> Library::load(const std::string& given) {
                     Error::Kind::runtime);
     }
     if (newest >= ops::kernel_api_version) library->kernel_table_ = base->get_api(ops::kernel_api_version);
+    if (newest >= named_provider_api_version)
+        library->named_provider_table_ = base->get_api(named_provider_api_version);
+    if (newest >= plugin_api_version) library->plugin_table_ = base->get_api(plugin_api_version);
     constexpr int device_allocator = 0, default_memory = 0;
     library->call<Status (*)(int, const char*, void**)>(create_env, silent, "lowdose", &library->env_);
     library->call<Status (*)(int, int, void**)>(create_cpu_memory_info, device_allocator, default_memory,
@@ -175,7 +197,33 @@ std::vector<std::string> Library::providers() const {
     call<Status (*)(char***, int*)>(available_providers, &names, &count);
     std::vector<std::string> result(names, names + count);
     call<Status (*)(char**, int)>(release_providers, names, count);
+    for (const auto& [provider, path] : plugins_)
+        if (!devices_of(provider).empty()) result.push_back(provider);
     return result;
+}
+
+void Library::add_plugin(const std::string& provider, const std::string& path) {
+    if (plugins_.count(provider)) return;
+    if (!plugin_table_)
+        throw Error("ONNX Runtime " + version_ + " takes no plug-ins; 1.22 or later does", Error::Kind::device);
+    const auto file = std::filesystem::absolute(std::filesystem::u8path(path));
+    using Char = std::filesystem::path::value_type;
+    call_in<Status (*)(void*, const char*, const Char*)>(plugin_table_, register_plugin_library, env_, provider.c_str(),
+                                                         file.c_str());
+    plugins_[provider] = path;
+}
+
+std::vector<const void*> Library::devices_of(const std::string& provider) const {
+    const void* const* devices = nullptr;
+    size_t count = 0;
+    call_in<Status (*)(const void*, const void* const**, size_t*)>(plugin_table_, plugin_devices, env_, &devices,
+                                                                   &count);
+    const auto name_of =
+        reinterpret_cast<const char* (*)(const void*)>(const_cast<void*>(plugin_table_[plugin_device_provider]));
+    std::vector<const void*> found;
+    for (size_t i = 0; i < count; ++i)
+        if (provider == name_of(devices[i])) found.push_back(devices[i]);
+    return found;
 }
 
 Session::Session(std::shared_ptr<Library> library, const std::string& model, const SessionOptions& options)
@@ -194,31 +242,7 @@ Session::Session(std::shared_ptr<Library> library, const std::string& model, con
     for (const auto& [name, value] : options.dimensions)
         api.call<Status (*)(void*, const char*, std::int64_t)>(override_dimension, settings, name.c_str(), value);
 
-    const auto colon = options.device.find(':');
-    const std::string kind = options.device.substr(0, colon);
-    const std::string index = colon == std::string::npos ? "0" : options.device.substr(colon + 1);
-    const std::string provider = kind == "cuda"       ? "CUDAExecutionProvider"
-                                 : kind == "tensorrt" ? "TensorrtExecutionProvider"
-                                                      : "CPUExecutionProvider";
-    const std::vector<std::string> there = api.providers();
-    bool found = false;
-    for (const std::string& name : there) found = found || name == provider;
-    if (!found || (kind != "cpu" && kind != "cuda" && kind != "tensorrt"))
-        throw Error("device '" + options.device + "' is not available: this ONNX Runtime " + api.version() + " has " +
-                        join(there),
-                    Error::Kind::device);
-    if (kind != "cpu") try {
-        const bool cuda = kind == "cuda";
-        void* device_options = nullptr;
-        api.call<Status (*)(void**)>(cuda ? create_cuda : create_tensorrt, &device_options);
-        const Guard release_device(api.function<Release>(cuda ? release_cuda : release_tensorrt), device_options);
-        const char *key = "device_id", *value = index.c_str();
-        api.call<Status (*)(void*, const char* const*, const char* const*, size_t)>(
-            cuda ? update_cuda : update_tensorrt, device_options, &key, &value, size_t{1});
-        api.call<Status (*)(void*, const void*)>(cuda ? append_cuda : append_tensorrt, settings, device_options);
-    } catch (const Error& error) {
-        throw Error("device '" + options.device + "' cannot be used: " + error.what(), Error::Kind::device);
-    }
+    append_provider(options.device, settings);
     if (options.kernels) {
         kernels_ = ops::kernel_ops(api.kernel_table_, *options.kernels);
         void* domain = nullptr;
@@ -227,8 +251,71 @@ Session::Session(std::shared_ptr<Library> library, const std::string& model, con
         for (const auto& op : kernels_) api.call<Status (*)(void*, const void*)>(add_op, domain, op.get());
         api.call<Status (*)(void*, void*)>(add_op_domain, settings, domain);
     }
-    api.call<Status (*)(const void*, const void*, size_t, const void*, void**)>(
-        create_session_from_array, api.env_, model.data(), model.size(), settings, &session_);
+    try {
+        api.call<Status (*)(const void*, const void*, size_t, const void*, void**)>(
+            create_session_from_array, api.env_, model.data(), model.size(), settings, &session_);
+    } catch (const Error& error) {
+        if (options.device == "cpu") throw;
+        throw Error("device '" + options.device + "' cannot run the model: " + error.what(), Error::Kind::device);
+    }
+}
+
+// What the device does not take would run on the CPU without a word, were that not forbidden here.
+void Session::append_provider(const std::string& device, void* settings) const {
+    const Library& api = *library_;
+    const auto colon = device.find(':');
+    const std::string name = device.substr(0, colon),
+                      index = colon == std::string::npos ? "0" : device.substr(colon + 1);
+    const std::vector<std::string> there = api.providers();
+    const Kind* kind = nullptr;
+    for (const Kind& known : kinds)
+        if (name == known.device && std::find(there.begin(), there.end(), known.provider) != there.end()) kind = &known;
+    if (!kind)
+        throw Error(
+            "device '" + device + "' is not available: this ONNX Runtime " + api.version() + " has " + join(there),
+            Error::Kind::device);
+    if (name == "cpu") return;
+    api.call<Status (*)(void*, const char*, const char*)>(add_config_entry, settings, "session.disable_cpu_ep_fallback",
+                                                          "1");
+    try {
+        if (name == "rtx")
+            append_plugin(kind->provider, index, settings);
+        else if (name == "directml")
+            append_directml(index, settings);
+        else
+            append_nvidia(name == "cuda", index, settings);
+    } catch (const Error& error) {
+        throw Error("device '" + device + "' cannot be used: " + error.what(), Error::Kind::device);
+    }
+}
+
+// On CUDA float32 means float32: TF32, its default on newer GPUs, has 10 bits, which show in the low-pass.
+void Session::append_nvidia(bool cuda, const std::string& index, void* settings) const {
+    const Library& api = *library_;
+    void* device_options = nullptr;
+    api.call<Status (*)(void**)>(cuda ? create_cuda : create_tensorrt, &device_options);
+    const Guard release_device(api.function<Release>(cuda ? release_cuda : release_tensorrt), device_options);
+    const char *keys[] = {"device_id", "use_tf32"}, *values[] = {index.c_str(), "0"};
+    api.call<Status (*)(void*, const char* const*, const char* const*, size_t)>(
+        cuda ? update_cuda : update_tensorrt, device_options, keys, values, size_t{cuda ? 2u : 1u});
+    api.call<Status (*)(void*, const void*)>(cuda ? append_cuda : append_tensorrt, settings, device_options);
+}
+
+void Session::append_plugin(const char* provider, const std::string& index, void* settings) const {
+    const std::vector<const void*> devices = library_->devices_of(provider);
+    const size_t chosen = index.size() < 6 ? std::stoul(index) : devices.size();
+    if (chosen >= devices.size()) throw Error("there are " + std::to_string(devices.size()) + " of them");
+    library_
+        ->call_in<Status (*)(void*, void*, const void* const*, size_t, const char* const*, const char* const*, size_t)>(
+            library_->plugin_table_, append_plugin_devices, settings, library_->env_, &devices[chosen], size_t{1},
+            nullptr, nullptr, size_t{0});
+}
+
+void Session::append_directml(const std::string& index, void* settings) const {
+    const char *key = "device_id", *value = index.c_str();
+    library_->call<Status (*)(void*)>(disable_mem_pattern, settings);  // DirectML plans its own memory
+    library_->call_in<Status (*)(void*, const char*, const char* const*, const char* const*, size_t)>(
+        library_->named_provider_table_, append_named, settings, "DML", &key, &value, size_t{1});
 }
 
 Session::~Session() {

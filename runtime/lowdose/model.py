@@ -244,7 +244,7 @@ def open_on_device(path: Path, device: str, kernels: bool) -> _core.Model:
         try:
             return _core.Model(str(path), runtime_path(), candidate, kernels)
         except LowdoseError:
-            continue  # built for a GPU, but none is here; Model.device says what was taken
+            continue  # it does not take all of this graph; Model.device says what was taken
     return _core.Model(str(path), runtime_path(), cpu, kernels)
 
 
@@ -257,7 +257,8 @@ def bundled_models() -> dict[str, Path]:
 def load(name_or_path: str | Path, *, device: str = "auto", kernels: bool = True) -> Model:
     """Open a bundled model by name ("wcvd", "wcid") or a model file by path.
 
-    device: "auto", "cpu", "cuda[:N]" or "tensorrt[:N]"; an explicit device that is not there is an error.
+    device: "auto", "cpu", or "cuda", "tensorrt", "rtx" or "directml" with or without ":N"; an explicit device that is
+    not there, or does not take all of the graph, is an error.
     kernels: on the CPU, run compiled kernels instead of the functions in the file (`False`: to compare, or in doubt).
     The environment variable LOWDOSE_CPU lowers their instruction set: avx512, avx2, sse4.2 or portable.
     Raises LowdoseError for an unknown name and for a file that is not ONNX, lacks lowdose's metadata or
