@@ -32,7 +32,8 @@ size_t n_groups(int height) { return (static_cast<size_t>(height) + 2 * block - 
 void forward_group(const float* frame, float level, size_t group, const SpectrumView& spectrum) {
     const auto h = static_cast<size_t>(spectrum.height), w = static_cast<size_t>(spectrum.width);
     const size_t y = group * 2 * block, n_a = std::min(block, h - y), n_b = std::min(block, h - y - n_a);
-    FftBlock& rows = fft_block_of(spectrum.width, spectrum.set);
+    const auto lease = fft_block_of(spectrum.width, spectrum.set);
+    FftBlock& rows = *lease;
     if (n_b < block) rows.clear(0, w);
     gather(frame + y * w, w, n_a, w, level, rows.re.data());
     gather(frame + (y + n_a) * w, w, n_b, w, level, rows.im.data());
@@ -56,7 +57,8 @@ void forward_group(const float* frame, float level, size_t group, const Spectrum
 void backward_group(const SpectrumView& spectrum, size_t group, float scale, float level, float* out) {
     const auto h = static_cast<size_t>(spectrum.height), w = static_cast<size_t>(spectrum.width);
     const size_t y = group * 2 * block, n_a = std::min(block, h - y), n_b = std::min(block, h - y - n_a);
-    FftBlock& rows = fft_block_of(spectrum.width, spectrum.set);
+    const auto lease = fft_block_of(spectrum.width, spectrum.set);
+    FftBlock& rows = *lease;
     const auto n_kept = static_cast<size_t>(spectrum.n_columns);
     rows.clear(n_kept, w > n_kept ? w - n_kept + 1 : w);  // the columns that are not in the spectrum
     for (size_t k = 0; k < n_kept; ++k) {
@@ -84,7 +86,8 @@ void with_columns(const SpectrumView& spectrum, size_t first, Work work) {
     const auto h = static_cast<size_t>(spectrum.height);
     const size_t used = std::min(block, static_cast<size_t>(spectrum.n_columns) - first);
     float *re = spectrum.re + first * spectrum.step, *im = spectrum.im + first * spectrum.step;
-    FftBlock& columns = fft_block_of(spectrum.height, spectrum.set);
+    const auto lease = fft_block_of(spectrum.height, spectrum.set);
+    FftBlock& columns = *lease;
     gather(re, spectrum.step, used, h, 0.0f, columns.re.data());
     gather(im, spectrum.step, used, h, 0.0f, columns.im.data());
     work(columns, used);
@@ -94,15 +97,19 @@ void with_columns(const SpectrumView& spectrum, size_t first, Work work) {
 
 size_t n_column_blocks(int n_columns) { return (static_cast<size_t>(n_columns) + block - 1) / block; }
 
-// A spectrum of any content in the calling thread's memory, which only grows.
-SpectrumView scratch_spectrum(int height, int width, int n_columns, ops::InstructionSet set) {
-    static thread_local std::vector<float> re, im;
-    const size_t step = static_cast<size_t>(height) + block;
-    const size_t size = step * static_cast<size_t>(n_columns);
-    if (re.size() < size) re.resize(size);
-    if (im.size() < size) im.resize(size);
-    return {height, width, n_columns, step, set, re.data(), im.data()};
-}
+// Scratch memory of a spectrum; it only grows.
+struct SpectrumMemory {
+    std::vector<float> re, im;
+
+    // A spectrum of any content.
+    SpectrumView view(int height, int width, int n_columns, ops::InstructionSet set) {
+        const size_t step = static_cast<size_t>(height) + block;
+        const size_t size = step * static_cast<size_t>(n_columns);
+        if (re.size() < size) re.resize(size);
+        if (im.size() < size) im.resize(size);
+        return {height, width, n_columns, step, set, re.data(), im.data()};
+    }
+};
 
 }  // namespace
 
@@ -134,7 +141,9 @@ void backward_transform(const SpectrumView& spectrum, float* out) {
 void keep_frequencies(const float* frame, int height, int width, int n_columns, float level,
                       FunctionRef<int(int)> reach, ops::InstructionSet set, Parallel parallel, float* out) {
     const Parallel share = parallel ? parallel : Parallel(one_by_one);
-    const SpectrumView spectrum = scratch_spectrum(height, width, n_columns, set);
+    static Spares<SpectrumMemory> spares;
+    const auto memory = spares.take();
+    const SpectrumView spectrum = memory->view(height, width, n_columns, set);
     const auto h = static_cast<size_t>(height);
     share(n_groups(height), [&](size_t group) { forward_group(frame, level, group, spectrum); });
     share(n_column_blocks(n_columns), [&](size_t i) {

@@ -123,11 +123,10 @@ void FftBlock::run(int sign) {
     for (size_t i = 0; i < n; ++i) turn(i, chirp_c_[i], direction * chirp_s_[i]);
 }
 
-FftBlock& fft_block_of(int length, ops::InstructionSet set) {
-    static thread_local std::unique_ptr<FftBlock> recent, before;
-    if (!recent || !recent->is_for(length, set)) std::swap(recent, before);
-    if (!recent || !recent->is_for(length, set)) recent = std::make_unique<FftBlock>(length, set);
-    return *recent;
+Spares<FftBlock>::Lease fft_block_of(int length, ops::InstructionSet set) {
+    static Spares<FftBlock> spares;
+    return spares.take([&](const FftBlock& block) { return block.is_for(length, set); },
+                       [&] { return std::make_unique<FftBlock>(length, set); });
 }
 
 }  // namespace lowdose

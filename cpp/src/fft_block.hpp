@@ -6,6 +6,7 @@
 
 #include "ops/fft_passes.hpp"
 #include "ops/instruction_set.hpp"
+#include "spares.hpp"
 
 namespace lowdose {
 
@@ -38,7 +39,7 @@ private:
     const ops::FftPasses& passes_;
 };
 
-// The calling thread's block of this length. The last two are kept: for a frame's width and its height.
-FftBlock& fft_block_of(int length, ops::InstructionSet set);
+// A block of this length, for the calling thread as long as the lease lives.
+Spares<FftBlock>::Lease fft_block_of(int length, ops::InstructionSet set);
 
 }  // namespace lowdose

@@ -11,6 +11,8 @@ namespace lowdose {
 
 namespace {
 
+constexpr double most_pixels = 1ull << 31;  // of a frame
+
 void report(const StreamOptions& options, const char* step, double share) {
     if (options.progress && !options.progress(step, share))
         throw Error(std::string("cancelled before ") + step, Error::Kind::cancelled);
@@ -21,6 +23,10 @@ const StreamOptions& checked(const StreamOptions& options, const Contract& contr
     if (height < 1 || width < 1)
         throw Error("frames of " + std::to_string(height) + "x" + std::to_string(width) +
                     " pixels hold nothing to denoise");
+    if (static_cast<double>(height) * width > most_pixels)
+        throw Error("frames of " + std::to_string(height) + "x" + std::to_string(width) +
+                        " pixels need more memory than there can be",
+                    Error::Kind::memory);
     const Wanted& wanted = options.wanted;
     if (wanted.weight_set && (*wanted.weight_set < 0 || *wanted.weight_set >= contract.n_weight_sets))
         throw Error("weight set " + std::to_string(*wanted.weight_set) + " does not exist: the model has 0 to " +

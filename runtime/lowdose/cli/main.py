@@ -10,7 +10,7 @@ import click
 
 from lowdose.errors import LowdoseError
 
-COMMANDS = ("bench", "demo", "denoise", "devices", "evaluate", "info", "models", "simulate")
+COMMANDS = ("bench", "demo", "denoise", "devices", "evaluate", "info", "live", "models", "simulate")
 
 
 class Commands(click.Group):

@@ -15,7 +15,7 @@ from lowdose.io.hdf5_axes import describe_dataset
 from lowdose.io.layout import choose_layout
 from lowdose.io.reader import ArrayReader, check_real
 from lowdose.io.sparse import SparseFile
-from lowdose.io.writer import Provenance, StackWriter
+from lowdose.io.writer import Provenance, StackSpec, StackWriter
 
 SUFFIXES = (".h5", ".hdf5", ".emd", ".nxs", ".hspy")
 _GROUP = "entry/data"
@@ -61,50 +61,65 @@ class Hdf5Writer(StackWriter):
     """
 
     def _lay_out(self, temporary: Path) -> int:
-        sparse = SparseFile()
-        with h5py.File(sparse, "w") as file:
-            file.attrs["version_major"], file.attrs["version_minor"] = 0, 2
-            file.attrs["default"] = "entry"
-            file.attrs[_PROVENANCE] = json.dumps(self.spec.provenance)
-            entry = file.create_group("entry")
-            entry.attrs["NX_class"], entry.attrs["default"] = "NXentry", "data"
-            group = file.create_group(_GROUP)
-            group.attrs["NX_class"], group.attrs["signal"] = "NXdata", "data"
-            group.attrs["axes"] = [f"dim{number + 1}" for number in range(len(self.spec.shape))]
-            group.attrs["emd_group_type"] = 1
-            self._write_axes(group)
-            layout = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-            layout.set_layout(h5py.h5d.CONTIGUOUS)
-            layout.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
-            layout.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
-            space = h5py.h5s.create_simple(self.spec.shape)
-            kind = h5py.h5t.py_create(self.spec.dtype, logical=True)
-            stored = h5py.h5d.create(group.id, b"data", kind, space, layout)
-            offset_bytes = stored.get_offset()
-        if offset_bytes is None:
-            raise LowdoseError(f"{self.path}: this build of HDF5 does not reserve room for the data.")
+        sparse, offset_bytes = lay_out(str(self.path), self.spec)
         with temporary.open("r+b", buffering=0) as target:
             sparse.copy_to(target)
-        return int(offset_bytes)
+        return offset_bytes
 
-    def _write_axes(self, group: h5py.Group) -> None:
-        known = self.spec.calibration
-        y, x = known.pixel_size or (1.0, 1.0)
-        unit = known.pixel_unit or ""
-        steps = {"Y": (y, unit), "X": (x, unit)}
-        if known.z_spacing is not None:
-            steps["Z"] = known.z_spacing, unit
-        if known.frame_interval is not None:
-            steps["T"] = known.frame_interval, known.frame_interval_unit or "s"
-        for number, (axis, size) in enumerate(zip(self.spec.axes, self.spec.shape, strict=True)):
-            step, step_unit = steps.get(axis, (1.0, ""))
-            values = group.create_dataset(f"dim{number + 1}", data=np.arange(size) * step)
-            name = _AXIS_NAMES.get(axis, axis)
-            values.attrs["name"], values.attrs["long_name"], values.attrs["units"] = name, name, step_unit
-            # Every value is there, but one step is enough to read, and one position has none.
-            values.attrs["step"] = step
-            if axis == "C" and known.channel_names is not None:
-                values.attrs["labels"] = list(known.channel_names)
+
+def lay_out(where: str, spec: StackSpec, *, growing: bool = False) -> tuple[SparseFile, int]:
+    """The file without its pixels, and where these begin: in C order, up to the end of the file.
+
+    growing: the first axis gets a name but no dataset, because its length will change.
+    """
+    sparse = SparseFile()
+    with h5py.File(sparse, "w") as file:
+        file.attrs["default"] = "entry"
+        file.attrs[_PROVENANCE] = json.dumps(spec.provenance)
+        entry = file.create_group("entry")
+        entry.attrs["NX_class"], entry.attrs["default"] = "NXentry", "data"
+        group = file.create_group(_GROUP)
+        group.attrs["NX_class"], group.attrs["signal"] = "NXdata", "data"
+        names = [f"dim{number + 1}" for number in range(len(spec.shape))]
+        if growing:
+            names[0] = _AXIS_NAMES.get(spec.axes[0], spec.axes[0])
+        else:  # EMD asks for a dataset for every axis
+            file.attrs["version_major"], file.attrs["version_minor"] = 0, 2
+            group.attrs["emd_group_type"] = 1
+        group.attrs["axes"] = names
+        _write_axes(group, spec, 1 if growing else 0)
+        layout = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        layout.set_layout(h5py.h5d.CONTIGUOUS)
+        layout.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+        layout.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+        layout.set_obj_track_times(False)  # the same file for the same spec
+        space = h5py.h5s.create_simple(spec.shape)
+        kind = h5py.h5t.py_create(spec.dtype, logical=True)
+        stored = h5py.h5d.create(group.id, b"data", kind, space, layout)
+        offset_bytes = stored.get_offset()
+    if offset_bytes is None:
+        raise LowdoseError(f"{where}: this build of HDF5 does not reserve room for the data.")
+    return sparse, int(offset_bytes)
+
+
+def _write_axes(group: h5py.Group, spec: StackSpec, first: int) -> None:
+    known = spec.calibration
+    y, x = known.pixel_size or (1.0, 1.0)
+    unit = known.pixel_unit or ""
+    steps = {"Y": (y, unit), "X": (x, unit)}
+    if known.z_spacing is not None:
+        steps["Z"] = known.z_spacing, unit
+    if known.frame_interval is not None:
+        steps["T"] = known.frame_interval, known.frame_interval_unit or "s"
+    for number, (axis, size) in list(enumerate(zip(spec.axes, spec.shape, strict=True)))[first:]:
+        step, step_unit = steps.get(axis, (1.0, ""))
+        values = group.create_dataset(f"dim{number + 1}", data=np.arange(size) * step)
+        name = _AXIS_NAMES.get(axis, axis)
+        values.attrs["name"], values.attrs["long_name"], values.attrs["units"] = name, name, step_unit
+        # Every value is there, but one step is enough to read, and one position has none.
+        values.attrs["step"] = step
+        if axis == "C" and known.channel_names is not None:
+            values.attrs["labels"] = list(known.channel_names)
 
 
 def _open(path: Path) -> h5py.File:

@@ -33,7 +33,7 @@ class TiffWriter(StackWriter):
         dialect = choose_dialect(self.path, spec)
         large = spec.data_bytes > _CLASSIC_LIMIT_BYTES
         self._stored_dtype = spec.dtype.newbyteorder("<")
-        resolution, resolution_unit = _resolution(spec, dialect)
+        resolution, resolution_unit = pixels_per_unit(spec, dialect)
         with (
             temporary.open("r+b") as file,
             tifffile.TiffWriter(
@@ -142,7 +142,7 @@ def _plain_metadata(spec: StackSpec) -> dict[str, Any]:
 _METADATA = {"imagej": _imagej_metadata, "ome": _ome_metadata, "plain": _plain_metadata}
 
 
-def _resolution(spec: StackSpec, dialect: str) -> tuple[tuple[float, float] | None, str | None]:
+def pixels_per_unit(spec: StackSpec, dialect: str) -> tuple[tuple[float, float] | None, str | None]:
     """(x, y) pixels per unit: the stack's own unit for ImageJ, centimetres for everyone else."""
     known = readable_unit(spec.calibration)
     if known.pixel_size is None:

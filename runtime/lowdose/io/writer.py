@@ -23,7 +23,7 @@ from lowdose.io.calibration import Calibration
 from lowdose.io.layout import Layout
 
 Provenance = dict[str, Any]
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @dataclass(frozen=True)
@@ -182,7 +182,7 @@ class StackWriter(ABC):
             yield
         except OSError as error:
             # HDF5 hides the number in its text.
-            if error.errno in _FULL or "No space left" in str(error):
+            if error.errno in FULL_DISK or "No space left" in str(error):
                 raise LowdoseError(self._full_message()) from error
             raise LowdoseError(f"{self.path}: cannot write here: {error.strerror or error}") from error
 

@@ -1,0 +1,181 @@
+"""`lowdose live`."""
+
+from __future__ import annotations
+
+import json
+import re
+import runpy
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+from lowdose.cli.denoise import parse_bytes, parse_scan
+from lowdose.errors import LowdoseError
+from lowdose.live import LiveOptions, LiveRun, Outlets, Recorder, Source, SourceOptions, open_source
+from lowdose.live.policy import POLICIES
+from lowdose.live.runner import DEFAULT_BUFFER_BYTES, Listener
+from lowdose.methods import find_method
+from lowdose.pipeline import DEFAULT_MAX_BYTES, settings_from
+
+STATUS_EVERY_S = 1.0
+
+
+def parse_shape(text: str | None) -> tuple[int, int] | None:
+    """Height and width from "HxW". Raises LowdoseError for anything else."""
+    match = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", text or "")
+    if text is not None and not match:
+        raise LowdoseError(f"--shape {text}: expected height and width, such as 512x512")
+    return (int(match[1]), int(match[2])) if match else None
+
+
+def parse_dtype(text: str | None) -> np.dtype[Any] | None:
+    """A NumPy dtype by name. Raises LowdoseError for anything else."""
+    try:
+        return None if text is None else np.dtype(text)
+    except TypeError as error:
+        raise LowdoseError(f"--dtype-in {text}: expected a type such as uint16, >u2 or float32") from error
+
+
+@click.command()
+@click.argument("source")
+@click.option(
+    "--model",
+    "model_name",
+    default="wcvd",
+    show_default=True,
+    help="wiener, a classical filter, a bundled model or a file.",
+)
+@click.option("--device", default="auto", metavar="auto|cpu|cuda[:N]|tensorrt[:N]", help="Where to run.")
+@click.option(
+    "-o",
+    "--out",
+    type=click.Path(path_type=Path),
+    help="Append denoised frames to this .h5, .tif or .zarr, and raw ones to NAME.raw beside it.",
+)
+@click.option("--no-raw", is_flag=True, help="Do not save the raw frames.")
+@click.option("--overwrite", is_flag=True, help="Replace existing output files.")
+@click.option("--resume", is_flag=True, help="Go on in further files beside OUT; watch: passes over what is done.")
+@click.option("--scan", metavar="NYxNX", help="The frames are a scan of so many rows and columns, row by row.")
+@click.option(
+    "--policy",
+    default="block",
+    show_default=True,
+    type=click.Choice(POLICIES),
+    help="What becomes of frames that come faster than they are denoised. (Raw ones are saved in any case.)",
+)
+@click.option(
+    "--buffer", default=f"{DEFAULT_BUFFER_BYTES / 1e6:g}MB", show_default=True, help="Memory for frames that wait."
+)
+@click.option("--lowpass", default="auto", metavar="auto|CUTOFF|none", help="In cycles/pixel.  [default: auto]")
+@click.option("--dtype", default="auto", show_default=True, type=click.Choice(["auto", "same", "float32"]))
+@click.option("--shape", metavar="HxW", help="Of the frames of raw: and tcp://.")
+@click.option("--dtype-in", help="Of the pixels of raw: and tcp://, such as uint16 or >u2.")
+@click.option("--channel", type=int, help="Of files with several, counted from 0.")
+@click.option("--threads", default=0, help="CPU threads; 0 for one per core.")
+@click.option("--n-frames", type=int, help="End after so many frames.")
+@click.option("--idle", "idle_s", type=float, help="End when no frame came for so many seconds.")
+@click.option("--load", "plugin", type=click.Path(path_type=Path, exists=True), help="A Python file with your source.")
+@click.option("--json", "as_json", is_flag=True, help="Print the status as a line of JSON every second and at the end.")
+def live(
+    source: str, model_name: str, device: str, out: Path | None, no_raw: bool, overwrite: bool, resume: bool,
+    scan: str | None, policy: str, buffer: str, lowpass: str, dtype: str, shape: str | None, dtype_in: str | None,
+    channel: int | None, threads: int, n_frames: int | None, idle_s: float | None, plugin: Path | None, as_json: bool,
+) -> int:  # fmt: skip
+    """Denoise a stream while the beam is on.
+
+    SOURCE is merlin://HOST, dectris://HOST, watch:FOLDER, replay:FILE@FPS, tcp://HOST:PORT, raw:- or a scheme of your
+    own (--load). Ctrl-C ends the run in order; what was saved by then, and at any moment before, can be opened.
+    """
+    if out is None and not no_raw:
+        raise LowdoseError("the raw frames are always kept: give --out FILE, or say --no-raw")
+    if plugin is not None:
+        runpy.run_path(str(plugin))
+    options = LiveOptions(
+        settings=settings_from(lowpass),
+        threads=threads,
+        max_bytes=DEFAULT_MAX_BYTES,
+        policy=policy,
+        buffer_bytes=parse_bytes(buffer),
+        scan=parse_scan(scan),
+        n_frames=n_frames,
+        idle_s=idle_s,
+        dtype=dtype,
+    )
+    method = find_method(model_name, device=device)
+    stream = open_source(source, SourceOptions(parse_shape(shape), parse_dtype(dtype_in), channel))
+    listeners: list[Listener] = []
+    outlets = open_outlets(stream, out, options, no_raw=no_raw, overwrite=overwrite, resume=resume)
+    outlets.listeners = listeners
+    run = LiveRun(stream, method, options, outlets)
+    if not as_json:
+        click.echo(f"{source} -> {method.name} on {method.device} ({method.runtime})")
+    return watch_over(run, as_json)
+
+
+def open_outlets(
+    stream: Source, out: Path | None, options: LiveOptions, *, no_raw: bool, overwrite: bool, resume: bool
+) -> Outlets:
+    """The files of a run: OUT, and for the raw frames NAME.raw beside it."""
+    if out is None:
+        return Outlets()
+    files = [out] if no_raw else [out, out.with_stem(f"{out.stem}.raw")]
+    recorders = [
+        Recorder(path, buffer_bytes=options.buffer_bytes, overwrite=overwrite, resume=resume) for path in files
+    ]
+    done = getattr(stream, "done", None)
+    if resume and done is not None:
+        done.update(recorders[0].done_origins)
+    return Outlets(raw=None if no_raw else recorders[1], denoised=recorders[0])
+
+
+def watch_over(run: LiveRun, as_json: bool) -> int:
+    """Run to the end, with status lines and messages; Ctrl-C and SIGTERM end it in order. Returns the exit code."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: run.stop())
+    over = threading.Event()
+    reporter = threading.Thread(target=report_until, args=(run, over, as_json), daemon=True)
+    reporter.start()
+    try:
+        status = run.run()
+    finally:
+        over.set()
+        reporter.join()
+    show_messages(run)
+    click.echo(json.dumps(status | {"end": True}) if as_json else summary(status))
+    return 2 if run.failures else 0
+
+
+def report_until(run: LiveRun, over: threading.Event, as_json: bool) -> None:
+    """Messages as they come, and the status every second."""
+    terminal = sys.stderr.isatty()
+    while not over.wait(STATUS_EVERY_S):
+        show_messages(run)
+        status = run.status()
+        if as_json:
+            click.echo(json.dumps(status))
+        elif terminal:
+            click.echo(f"\r{line(status)}\033[K", err=True, nl=False)
+
+
+def show_messages(run: LiveRun) -> None:
+    while run.messages:
+        seconds, message = run.messages.popleft()
+        click.echo(f"[{seconds:8.1f} s] {message}", err=True)
+
+
+def line(status: dict[str, Any]) -> str:
+    return (
+        f"{status['received']} frames, {status['frames_per_s']:.1f}/s, latency p50 {status['recent_p50_ms']:.1f} "
+        f"p99 {status['recent_p99_ms']:.1f} ms, dropped {status['dropped']}, lost {status['lost']}, "
+        f"saved {status['saved']} (raw {status['raw_saved']})"
+    )
+
+
+def summary(status: dict[str, Any]) -> str:
+    faults = ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in status["faults"].items())
+    return f"{line(status)}" + (f"; survived: {faults}" if faults else "")
