@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from lowdose import _core
 from lowdose.devices import available_devices, check_device, runtime_path
+from lowdose.engine_file import read_engine
 from lowdose.errors import LowdoseError
 from lowdose.sample import sample_windows
 from lowdose.source import ArraySource, Frame, FrameSource
@@ -270,4 +271,10 @@ def load(name_or_path: str | Path, *, device: str = "auto", kernels: bool = True
     path = Path(name_or_path)
     if not path.is_file():
         raise LowdoseError(f"no model '{name_or_path}': expected a file or one of {', '.join(bundled)}")
+    if path.suffix == ".engine":
+        key = read_engine(path).key
+        raise LowdoseError(
+            f"{path} is an engine for frames of {key.height}x{key.width}, which only benchmarks/gpu.py runs so far; "
+            "give the model file, with device='rtx' where there is such a GPU"
+        )
     return Model(path, path.stem, device, kernels)
