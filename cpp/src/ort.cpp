@@ -1,12 +1,12 @@
 #include "ort.hpp"
 
-#include <algorithm>
 #include <filesystem>
 #include <map>
 #include <mutex>
 
 #include "denormals.hpp"
 #include "error.hpp"
+#include "ort_call.hpp"
 
 #ifdef _WIN32
 #ifndef NOMINMAX
@@ -24,34 +24,17 @@ namespace {
 // The oldest table that holds every position used below (ONNX Runtime 1.11 and later).
 constexpr std::uint32_t api_version = 11;
 
-constexpr int get_error_message = 2, create_env = 3, create_session_from_array = 8, run_session = 9,
-              create_session_options = 10, set_log_severity = 22, set_intra_op_threads = 24, create_op_domain = 26,
-              add_op = 27, add_op_domain = 28, session_input_count = 30, session_input_name = 36,
-              create_tensor_with_data = 49, create_cpu_memory_info = 69, allocator_free = 76, default_allocator = 78,
-              release_env = 92, release_status = 93, release_memory_info = 94, release_session = 95, release_value = 96,
-              release_session_options = 100, release_op_domain = 101, session_metadata = 111, metadata_lookup = 116,
-              release_metadata = 118, override_dimension = 124, available_providers = 125, release_providers = 126,
-              add_config_entry = 130, append_tensorrt = 170, create_tensorrt = 171, update_tensorrt = 172,
-              release_tensorrt = 174, append_cuda = 204, create_cuda = 205, update_cuda = 206, release_cuda = 208;
-// Of newer tables.
+constexpr int create_env = 3, create_session_from_array = 8, run_session = 9, create_session_options = 10,
+              set_log_severity = 22, set_intra_op_threads = 24, create_op_domain = 26, add_op = 27, add_op_domain = 28,
+              session_input_count = 30, session_input_name = 36, create_tensor_with_data = 49,
+              create_cpu_memory_info = 69, allocator_free = 76, default_allocator = 78, release_env = 92,
+              release_memory_info = 94, release_session = 95, release_value = 96, release_session_options = 100,
+              release_op_domain = 101, session_metadata = 111, metadata_lookup = 116, release_metadata = 118,
+              override_dimension = 124, add_config_entry = 130;
 constexpr std::uint32_t named_provider_api_version = 12, plugin_api_version = 22;
-constexpr int disable_mem_pattern = 17, append_named = 216, register_plugin_library = 301, plugin_devices = 303,
-              append_plugin_devices = 304, plugin_device_provider = 312;
-
-struct Kind {
-    const char *device, *provider;
-};
-constexpr Kind kinds[] = {{"cpu", "CPUExecutionProvider"},
-                          {"cuda", "CUDAExecutionProvider"},
-                          {"tensorrt", "TensorrtExecutionProvider"},
-                          {"rtx", "NvTensorRTRTXExecutionProvider"},
-                          {"directml", "DmlExecutionProvider"}};
 
 // Only what ends the process is printed: errors come back as statuses, and a host's console is not ours.
 constexpr int silent = 4;
-
-using Status = void*;  // null: success
-using Release = void (*)(void*);
 
 void* open_library(const std::string& path, std::string& problem) {
 #ifdef _WIN32
@@ -98,51 +81,7 @@ struct ApiBase {
     const char* (*version)();
 };
 
-// Calls a releasing function of the table when the scope ends.
-class Guard {
-public:
-    Guard(Release release, void* object) : release_(release), object_(object) {}
-    ~Guard() {
-        if (object_) release_(object_);
-    }
-    Guard(const Guard&) = delete;
-    Guard& operator=(const Guard&) = delete;
-
-private:
-    Release release_;
-    void* object_;
-};
-
-std::string join(const std::vector<std::string>& names) {
-    std::string text;
-    for (const std::string& name : names) text += (text.empty() ? "" : ", ") + name;
-    return text;
-}
-
 }  // namespace
-
-template <class Function>
-Function Library::function(int slot) const {
-    return reinterpret_cast<Function>(const_cast<void*>(table_[slot]));
-}
-
-// Calls a function that returns a status; an error status becomes an Error.
-template <class Function, class... Arguments>
-void Library::call(int slot, Arguments... arguments) const {
-    call_in<Function>(table_, slot, arguments...);
-}
-
-template <class Function, class... Arguments>
-void Library::call_in(const void* const* table, int slot, Arguments... arguments) const {
-    const Status status = reinterpret_cast<Function>(const_cast<void*>(table[slot]))(arguments...);
-    if (!status) return;
-    const std::string message = function<const char* (*)(Status)>(get_error_message)(status);
-    function<Release>(release_status)(status);
-    const bool out_of_memory =
-        message.find("bad_alloc") != std::string::npos || message.find("allocate memory") != std::string::npos;
-    throw Error("ONNX Runtime " + version_ + ": " + message,
-                out_of_memory ? Error::Kind::memory : Error::Kind::runtime);
-}
 
 std::shared_ptr<Library> Library::load(const std::string& given) {
     static std::mutex mutex;
@@ -191,41 +130,6 @@ Library::~Library() {
     if (env_) function<Release>(release_env)(env_);
 }
 
-std::vector<std::string> Library::providers() const {
-    char** names = nullptr;
-    int count = 0;
-    call<Status (*)(char***, int*)>(available_providers, &names, &count);
-    std::vector<std::string> result(names, names + count);
-    call<Status (*)(char**, int)>(release_providers, names, count);
-    for (const auto& [provider, path] : plugins_)
-        if (!devices_of(provider).empty()) result.push_back(provider);
-    return result;
-}
-
-void Library::add_plugin(const std::string& provider, const std::string& path) {
-    if (plugins_.count(provider)) return;
-    if (!plugin_table_)
-        throw Error("ONNX Runtime " + version_ + " takes no plug-ins; 1.22 or later does", Error::Kind::device);
-    const auto file = std::filesystem::absolute(std::filesystem::u8path(path));
-    using Char = std::filesystem::path::value_type;
-    call_in<Status (*)(void*, const char*, const Char*)>(plugin_table_, register_plugin_library, env_, provider.c_str(),
-                                                         file.c_str());
-    plugins_[provider] = path;
-}
-
-std::vector<const void*> Library::devices_of(const std::string& provider) const {
-    const void* const* devices = nullptr;
-    size_t count = 0;
-    call_in<Status (*)(const void*, const void* const**, size_t*)>(plugin_table_, plugin_devices, env_, &devices,
-                                                                   &count);
-    const auto name_of =
-        reinterpret_cast<const char* (*)(const void*)>(const_cast<void*>(plugin_table_[plugin_device_provider]));
-    std::vector<const void*> found;
-    for (size_t i = 0; i < count; ++i)
-        if (provider == name_of(devices[i])) found.push_back(devices[i]);
-    return found;
-}
-
 Session::Session(std::shared_ptr<Library> library, const std::string& model, const SessionOptions& options)
     : library_(std::move(library)), domain_(nullptr, library_->function<Release>(release_op_domain)) {
     const DenormalsAsZero denormals;  // ONNX Runtime changes the thread that opens its first session; this undoes it
@@ -258,64 +162,6 @@ Session::Session(std::shared_ptr<Library> library, const std::string& model, con
         if (options.device == "cpu") throw;
         throw Error("device '" + options.device + "' cannot run the model: " + error.what(), Error::Kind::device);
     }
-}
-
-// What the device does not take would run on the CPU without a word, were that not forbidden here.
-void Session::append_provider(const std::string& device, void* settings) const {
-    const Library& api = *library_;
-    const auto colon = device.find(':');
-    const std::string name = device.substr(0, colon),
-                      index = colon == std::string::npos ? "0" : device.substr(colon + 1);
-    const std::vector<std::string> there = api.providers();
-    const Kind* kind = nullptr;
-    for (const Kind& known : kinds)
-        if (name == known.device && std::find(there.begin(), there.end(), known.provider) != there.end()) kind = &known;
-    if (!kind)
-        throw Error(
-            "device '" + device + "' is not available: this ONNX Runtime " + api.version() + " has " + join(there),
-            Error::Kind::device);
-    if (name == "cpu") return;
-    api.call<Status (*)(void*, const char*, const char*)>(add_config_entry, settings, "session.disable_cpu_ep_fallback",
-                                                          "1");
-    try {
-        if (name == "rtx")
-            append_plugin(kind->provider, index, settings);
-        else if (name == "directml")
-            append_directml(index, settings);
-        else
-            append_nvidia(name == "cuda", index, settings);
-    } catch (const Error& error) {
-        throw Error("device '" + device + "' cannot be used: " + error.what(), Error::Kind::device);
-    }
-}
-
-// On CUDA float32 means float32: TF32, its default on newer GPUs, has 10 bits, which show in the low-pass.
-void Session::append_nvidia(bool cuda, const std::string& index, void* settings) const {
-    const Library& api = *library_;
-    void* device_options = nullptr;
-    api.call<Status (*)(void**)>(cuda ? create_cuda : create_tensorrt, &device_options);
-    const Guard release_device(api.function<Release>(cuda ? release_cuda : release_tensorrt), device_options);
-    const char *keys[] = {"device_id", "use_tf32"}, *values[] = {index.c_str(), "0"};
-    api.call<Status (*)(void*, const char* const*, const char* const*, size_t)>(
-        cuda ? update_cuda : update_tensorrt, device_options, keys, values, size_t{cuda ? 2u : 1u});
-    api.call<Status (*)(void*, const void*)>(cuda ? append_cuda : append_tensorrt, settings, device_options);
-}
-
-void Session::append_plugin(const char* provider, const std::string& index, void* settings) const {
-    const std::vector<const void*> devices = library_->devices_of(provider);
-    const size_t chosen = index.size() < 6 ? std::stoul(index) : devices.size();
-    if (chosen >= devices.size()) throw Error("there are " + std::to_string(devices.size()) + " of them");
-    library_
-        ->call_in<Status (*)(void*, void*, const void* const*, size_t, const char* const*, const char* const*, size_t)>(
-            library_->plugin_table_, append_plugin_devices, settings, library_->env_, &devices[chosen], size_t{1},
-            nullptr, nullptr, size_t{0});
-}
-
-void Session::append_directml(const std::string& index, void* settings) const {
-    const char *key = "device_id", *value = index.c_str();
-    library_->call<Status (*)(void*)>(disable_mem_pattern, settings);  // DirectML plans its own memory
-    library_->call_in<Status (*)(void*, const char*, const char* const*, const char* const*, size_t)>(
-        library_->named_provider_table_, append_named, settings, "DML", &key, &value, size_t{1});
 }
 
 Session::~Session() {
