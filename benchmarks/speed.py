@@ -9,13 +9,14 @@ import os
 import resource
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 from time import perf_counter, sleep
 from typing import Any
 
 import click
 import numpy as np
 import scipy.fft
-from benchmarks import udvd_cache
+from benchmarks import udvd_cache, widths
 from benchmarks.reucid import STACKS, filter_terrain, steps
 from numpy.typing import NDArray
 
@@ -28,6 +29,8 @@ from lowdose.reucid.terrain import patch_terrain
 from lowdose.wiener import BlindFilter, fit_movie
 from lowdose.wiener.follow import FollowingStream
 
+FINDINGS = Path(__file__).with_name("speed_findings.md")
+"""What was decided by such measurements."""
 INSTRUCTION_SETS = ("avx512", "avx2", "sse4.2")
 ROUNDS = 15
 CUTOFF = 1 / 7
@@ -206,13 +209,10 @@ def reucid() -> Rows:
 
 def u_nets() -> Rows:
     yield "\n## U-Nets, 512x512, one thread\n"
-    yield "| model | p50 ms | frames/s | peak MB |"
-    yield "|" + "---|" * 4
-    for name in ("udvd-lite", "n2v-lite", "n2v-lite-dual"):
-        row = measure(Case(name, 512, 512, "cpu", 1), 5)
-        yield f"| {name} | {row['p50_ms']:.0f} | {row['frames_per_s']:.2f} | {row['peak_memory_mb']:.0f} |"
+    yield from widths.rows()
     times = udvd_cache.measure(udvd_cache.network_of("lite"), 512, 512, threads=1, n_frames=5)
-    yield f"\nudvd-lite computes stage 1 once per frame: {times.ratio:.2f}x faster than three times."
+    kept, again = times.kept_ms, times.computed_again_ms
+    yield f"\nudvd-lite with stage 1 once per frame: {kept:.0f} ms, three times: {again:.0f} ms, {times.ratio:.2f}x."
 
 
 PARTS = {
@@ -234,6 +234,8 @@ def main(names: tuple[str, ...]) -> None:
     for name in names or PARTS:
         for line in PARTS[name]():
             click.echo(line)
+    if not names:
+        click.echo("\n" + FINDINGS.read_text(encoding="utf-8").strip())
 
 
 if __name__ == "__main__":

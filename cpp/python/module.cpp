@@ -75,8 +75,17 @@ DType type_in(const FilterStream& stream) { return stream.in(); }
 DType type_out(const Stream& stream) { return stream.options().out; }
 DType type_out(const FilterStream& stream) { return stream.out(); }
 
+// Any array, buffer or DLPack object in the CPU's memory, without a copy.
+py::array as_array(const py::object& object) {
+    if (py::isinstance<py::array>(object)) return object;
+    const py::module_ numpy = py::module_::import("numpy");
+    const bool only_dlpack = !PyObject_CheckBuffer(object.ptr()) && py::hasattr(object, "__dlpack__");
+    return numpy.attr(only_dlpack ? "from_dlpack" : "asarray")(object);
+}
+
 template <class AnyStream>
-py::object push(AnyStream& stream, const py::array& frame) {
+py::object push(AnyStream& stream, const py::object& object) {
+    const py::array frame = as_array(object);
     const std::vector<py::ssize_t> shape = frame_shape(stream), given = shape_of(frame);
     if (given != shape || dtype_name(frame) != name_of(type_in(stream)))
         throw Error("the stream takes frames of " + shape_text(shape) + " " + name_of(type_in(stream)) + ", given " +

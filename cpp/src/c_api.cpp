@@ -77,9 +77,9 @@ lowdose_status report(Message& message, const Log& log, lowdose_status otherwise
 }
 
 void throw_struct_size(size_t given, size_t expected) {
-    throw Error("struct_bytes is " + std::to_string(given) + "; set it to sizeof the struct, here " +
-                    std::to_string(expected),
-                Error::Kind::argument);
+    throw Error(
+        "struct_bytes is " + std::to_string(given) + "; set it to sizeof the struct, here " + std::to_string(expected),
+        Error::Kind::argument);
 }
 
 namespace {
@@ -87,7 +87,9 @@ namespace {
 // Devices of an ONNX Runtime, fastest first.
 std::vector<std::string> devices_of(const ort::Library& library) {
     const std::vector<std::string> providers = library.providers();
-    const auto has = [&](const char* name) { return std::find(providers.begin(), providers.end(), name) != providers.end(); };
+    const auto has = [&](const char* name) {
+        return std::find(providers.begin(), providers.end(), name) != providers.end();
+    };
     std::vector<std::string> devices;
     if (has("TensorrtExecutionProvider")) devices.emplace_back("tensorrt");
     if (has("CUDAExecutionProvider")) devices.emplace_back("cuda");

@@ -130,12 +130,9 @@ Struct* element(Struct* first, size_t i) {
 }
 
 lowdose_latency latency(const Latency& stage) {
-    return {stage.count(),
-            stage.mean_ms(),
-            stage.percentile_ms(0.50),
-            stage.percentile_ms(0.95),
-            stage.percentile_ms(0.99),
-            stage.max_ms()};
+    return {
+        stage.count(), stage.mean_ms(), stage.percentile_ms(0.50), stage.percentile_ms(0.95), stage.percentile_ms(0.99),
+        stage.max_ms()};
 }
 
 template <class Work>
@@ -147,8 +144,7 @@ lowdose_status guarded_stream(const lowdose_stream* stream, lowdose_status other
 
 extern "C" {
 
-lowdose_status lowdose_stream_open(lowdose_model* model, const lowdose_stream_options* given,
-                                   lowdose_stream** stream) {
+lowdose_status lowdose_stream_open(lowdose_model* model, const lowdose_stream_options* given, lowdose_stream** stream) {
     if (stream) *stream = nullptr;
     if (!model || !given || !stream) return LOWDOSE_ERROR_NULL;
     return guarded(model->message, model->engine->log, LOWDOSE_ERROR_ARGUMENT, [&] {

@@ -9,9 +9,9 @@ namespace lowdose {
 
 // Planes (channels, height, width); null where there is none.
 struct References {
-    const float* dark = nullptr;            // subtracted from the raw frame
-    const float* gain = nullptr;            // what is left is multiplied by it
-    const std::uint8_t* bad = nullptr;      // not 0: the pixel is replaced
+    const float* dark = nullptr;        // subtracted from the raw frame
+    const float* gain = nullptr;        // what is left is multiplied by it
+    const std::uint8_t* bad = nullptr;  // not 0: the pixel is replaced
     bool any() const { return dark || gain || bad; }
 };
 

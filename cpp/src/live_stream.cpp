@@ -12,8 +12,8 @@ namespace {
 
 size_t frame_bytes(const Model& model, int height, int width, DType dtype) {
     if (height < 1 || width < 1) return 0;  // Stream refuses it
-    return static_cast<size_t>(height) * static_cast<size_t>(width) *
-           static_cast<size_t>(model.contract().n_channels) * size_of(dtype);
+    return static_cast<size_t>(height) * static_cast<size_t>(width) * static_cast<size_t>(model.contract().n_channels) *
+           size_of(dtype);
 }
 
 size_t most_results(const LiveOptions& live) {
@@ -27,7 +27,8 @@ StreamOptions checked(const Model& model, int height, int width, StreamOptions o
     if (live.queue_frames < 0 || live.queue_frames > longest_queue)
         refuse("a queue of " + std::to_string(live.queue_frames) + " frames; it may hold 0 to " +
                std::to_string(longest_queue));
-    if (!(live.deadline_ms >= 0 && live.deadline_ms < 1e9)) refuse("the deadline must be 0 or more ms, and less than 1e9");
+    if (!(live.deadline_ms >= 0 && live.deadline_ms < 1e9))
+        refuse("the deadline must be 0 or more ms, and less than 1e9");
     const bool drops = live.policy != Policy::block || live.deadline_ms > 0;
     if (drops && live.queue_frames == 0)
         refuse("only a queue can drop frames: give queue_frames, or the policy block without a deadline");
@@ -418,9 +419,9 @@ void LiveStream::copy_out(const unsigned char* from, const ResultView& to) const
     const size_t row_bytes = size_of(stream_.options().out) * static_cast<size_t>(stream_.width());
     for (int channel = 0; channel < stream_.n_channels(); ++channel)
         for (int y = 0; y < stream_.height(); ++y, from += row_bytes)
-            std::memcpy(static_cast<unsigned char*>(to.data) + channel * to.channel_stride_bytes +
-                            y * to.row_stride_bytes,
-                        from, row_bytes);
+            std::memcpy(
+                static_cast<unsigned char*>(to.data) + channel * to.channel_stride_bytes + y * to.row_stride_bytes,
+                from, row_bytes);
 }
 
 }  // namespace lowdose

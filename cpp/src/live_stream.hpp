@@ -145,17 +145,17 @@ private:
     mutable std::mutex state_;
     std::condition_variable room_, work_, ready_, idle_;
     std::deque<Waiting> waiting_;
-    std::deque<Taken> taken_;                 // by the network, results not yet given
+    std::deque<Taken> taken_;  // by the network, results not yet given
     std::deque<Ready> results_;
     std::vector<Buffer> spare_frames_, spare_results_;
     LiveStatistics statistics_;
     std::optional<Choice> choice_;
-    std::uint64_t dropped_before_ = 0;        // when the last result was popped
-    std::uint64_t in_work_ = 0;               // frames that are being denoised: 1 or 0
-    std::exception_ptr broken_;               // the thread ran out of memory in its book-keeping
-    bool flushing_ = false, ended_ = false;   // no frame follows; all results of the sequence are there
+    std::uint64_t dropped_before_ = 0;       // when the last result was popped
+    std::uint64_t in_work_ = 0;              // frames that are being denoised: 1 or 0
+    std::exception_ptr broken_;              // the thread ran out of memory in its book-keeping
+    bool flushing_ = false, ended_ = false;  // no frame follows; all results of the sequence are there
     bool working_ = false, resetting_ = false, closing_ = false;
-    std::thread thread_;                      // last: everything else is there when it starts
+    std::thread thread_;  // last: everything else is there when it starts
 };
 
 }  // namespace lowdose

@@ -1,4 +1,4 @@
-// Scratch memory that is used again: taken for a call, given back at its end. As much is kept as was in use at once, which
+// Scratch memory that is used again: taken for a call, given back at its end. As much is kept as was in use at once. It
 // needs no thread-local objects: their destructors crash when a thread ends in a DLL of MinGW's (seen with GCC 12).
 #pragma once
 

@@ -47,8 +47,8 @@ const StreamOptions& checked(const StreamOptions& options, const Contract& contr
 
 size_t pixels(int height, int width) { return static_cast<size_t>(height) * static_cast<size_t>(width); }
 
-// What a stream holds beside its tiles: references, ring, result, states, blocks, and the spectrum of the low-pass after
-// tiling.
+// What a stream holds beside its tiles: references, ring, result, states, blocks, and the spectrum of the low-pass
+// after tiling.
 double held_bytes(const Contract& contract, const References& references, const FrameRing& ring, size_t plane) {
     const int n_planes = ((references.dark ? 1 : 0) + (references.gain ? 1 : 0)) * contract.n_channels +
                          (ring.n_slots() + 1) * contract.n_channels + 2 * contract.block_frames +
@@ -123,7 +123,7 @@ void Stream::warm_up() {
 bool Stream::push(const void* frame, std::ptrdiff_t row_stride_bytes, std::ptrdiff_t channel_stride_bytes, void* out) {
     if (options_.scan && ring_.count() == static_cast<long long>(options_.scan->n_y) * options_.scan->n_x)
         throw Error("the scan of " + std::to_string(options_.scan->n_y) + "x" + std::to_string(options_.scan->n_x) +
-                    " positions is complete: flush before the next one",
+                        " positions is complete: flush before the next one",
                     Error::Kind::order);
     const Stopwatch watch;
     const float offset = choice_ ? choice_->offset : 0.0f;
@@ -153,7 +153,7 @@ bool Stream::flush(void* out) {
     begin_sequence();
     if (!complete)
         throw Error(contract_.method + " needs at least " + std::to_string(ring_.shortest()) +
-                    " frames and was given " + std::to_string(n_in) + "; use a single-frame model such as wcid",
+                        " frames and was given " + std::to_string(n_in) + "; use a single-frame model such as wcid",
                     Error::Kind::order);
     return false;
 }

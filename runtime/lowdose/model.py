@@ -73,8 +73,9 @@ class Stream:
     def push(self, frame: Frame) -> Frame | None:
         """Take one frame of the stream's dtype; return the next result, or None at the start.
 
-        A frame is (height, width), for models of several channels (n_channels, height, width). The patterns of a
-        scan come row by row. Raises LowdoseError for another shape or dtype, for NaN or infinite pixels and for a
+        A frame is (height, width), for models of several channels (n_channels, height, width): an array, or whatever
+        gives a buffer or a DLPack capsule of the CPU's memory, taken without a copy. The patterns of a scan come row by
+        row. Raises LowdoseError for another shape or dtype, for NaN or infinite pixels and for a
         frame behind the scan's last position; such a frame is not taken.
         """
         return self._core.push(frame)
