@@ -54,13 +54,6 @@ def test_models_lists_the_bundled_ones(lowdose):
     assert all(name in text for name in facts)
 
 
-def test_devices_names_what_is_there_and_what_is_not(lowdose):
-    facts = json.loads(lowdose("devices", "--json").out)
-    assert "cpu" in facts["available"]
-    assert set(facts["missing"]) == {"cuda", "tensorrt"} - set(facts["available"])
-    assert f"ONNX Runtime {facts['onnxruntime']}" in lowdose("devices").out
-
-
 def test_help_names_every_command(lowdose):
     outcome = lowdose("--help")
     assert outcome.code == 0

@@ -128,7 +128,8 @@ typedef struct lowdose_model lowdose_model;
 
 typedef struct lowdose_model_options {
     size_t struct_bytes;
-    const char* device;      /* "cpu", "cuda[:N]", "tensorrt[:N]"; NULL or "auto": the first that opens the model */
+    const char* device;      /* "cpu", or "cuda", "tensorrt", "directml" with or without ":N"; NULL or "auto": the first
+                                that takes all of the model */
     int32_t without_kernels; /* not 0: ONNX Runtime runs the whole graph, to compare or in doubt */
 } lowdose_model_options;
 

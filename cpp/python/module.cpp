@@ -214,6 +214,16 @@ PYBIND11_MODULE(_core, module) {
             return py::make_tuple(library->version(), library->providers());
         },
         py::arg("ort_path"));
+    module.def(
+        "add_plugin",
+        [](const std::string& ort_path, const std::string& provider, const std::string& path) {
+            // Kept: ONNX Runtime forgets its plug-ins with the last environment.
+            static auto* kept = new std::vector<std::shared_ptr<ort::Library>>;
+            auto library = ort::Library::load(ort_path);
+            library->add_plugin(provider, path);
+            kept->push_back(std::move(library));
+        },
+        py::arg("ort_path"), py::arg("provider"), py::arg("path"));
     module.def("cast", &cast, py::arg("frame"), py::arg("offset"), py::arg("dtype"));
     module.def("low_pass", &filtered, py::arg("frame"), py::arg("cutoff"));
 

@@ -7,6 +7,7 @@
 
 #include "error.hpp"
 #include "model_bytes.hpp"
+#include "tiles.hpp"
 
 namespace lowdose {
 
@@ -72,8 +73,7 @@ Model::Model(std::string name, std::string bytes, std::shared_ptr<ort::Library> 
              bool kernels)
     : library_(std::move(library)), bytes_(std::move(bytes)), device_(device) {
     if (kernels && device == "cpu" && library_->takes_kernels()) kernels_ = ops::instruction_set();
-    ort::SessionOptions options;
-    options.device = device;
+    ort::SessionOptions options;  // on the CPU, which takes the graph whatever the size
     options.kernels = kernels_;
     try {
         check_functions(bytes_);
@@ -90,6 +90,7 @@ Model::Model(std::string name, std::string bytes, std::shared_ptr<ort::Library> 
         for (int i = 0; i < contract_.n_states; ++i) complete = complete && has("state_" + std::to_string(i));
         complete = complete && (!contract_.takes_offset || has("offset")) && (!contract_.takes_scale || has("scale"));
         if (!complete) throw Error(name + ": the graph's inputs are not those that its metadata names");
+        if (device != "cpu") open_smallest();
     } catch (const Error& error) {
         const std::string message = error.what();
         if (message.find(name) != std::string::npos || error.kind == Error::Kind::device) throw;
@@ -110,6 +111,13 @@ void Model::check_size(int height, int width) const {
                         std::to_string(contract_.width) + " pixels and takes no others, nor tiles of them; given " +
                         std::to_string(height) + "x" + std::to_string(width),
                     Error::Kind::size);
+}
+
+// Whether the device is there, and takes all of the graph, must be known before the first stream.
+void Model::open_smallest() const {
+    const int side = round_up(contract_.min_size_px, contract_.align_px);
+    const bool any_size = contract_.height == 0;
+    open(any_size ? side : contract_.height, any_size ? side : contract_.width, 0);
 }
 
 Network Model::open(int height, int width, int threads) const {

@@ -44,7 +44,8 @@ class Model {
 public:
     // name: for messages; bytes: of the .onnx file; device as in ort::SessionOptions.
     // kernels: use our compiled kernels where they can be (on the CPU), instead of the functions in the file.
-    // Throws Error when the bytes are not ONNX or break the contract.
+    // Throws Error when the bytes are not ONNX or break the contract, and when the device does not take all of the
+    // graph.
     Model(std::string name, std::string bytes, std::shared_ptr<ort::Library> library, const std::string& device,
           bool kernels);
 
@@ -62,6 +63,8 @@ public:
     Network open(int height, int width, int threads) const;
 
 private:
+    void open_smallest() const;
+
     std::shared_ptr<ort::Library> library_;
     std::string bytes_, device_, metadata_;
     std::optional<ops::InstructionSet> kernels_;

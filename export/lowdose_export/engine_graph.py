@@ -19,6 +19,7 @@ from onnx.inliner import inline_local_functions
 
 from lowdose.errors import LowdoseError
 from lowdose_export.functions import CUTOFF_ALL, DOMAIN
+from lowdose_export.half import to_half
 from lowdose_export.model_file import Graph
 
 SETTINGS = ("weight_set", "cutoff")
@@ -28,7 +29,13 @@ Plane = NDArray[np.float32]
 
 
 def engine_graph(
-    path: Path, size: tuple[int, int], *, batch: int = 1, weight_set: int = 0, cutoff: float | None = None
+    path: Path,
+    size: tuple[int, int],
+    *,
+    batch: int = 1,
+    weight_set: int = 0,
+    cutoff: float | None = None,
+    half: bool = False,
 ) -> onnx.ModelProto:
     """The model file `path` for `batch` frames of `size` (height, width).
 
@@ -38,6 +45,8 @@ def engine_graph(
     """
     model = onnx.load(path)
     metadata = contract_of(model, path)
+    if half:
+        model = to_half(model, metadata)
     set_sizes(model.graph, {"batch": batch, **dict(zip(("height", "width"), input_size(metadata, size), strict=True))})
     values = settings_of(metadata, weight_set, cutoff)
     for name in SETTINGS:

@@ -10,6 +10,9 @@ CUTOFF_NONE: float
 def runtime_info(ort_path: str) -> tuple[str, list[str]]:
     """Version and execution providers of the ONNX Runtime library at a path."""
 
+def add_plugin(ort_path: str, provider: str, path: str) -> None:
+    """Load an execution provider that is a library of its own; the second time nothing happens."""
+
 def cast(frame: NDArray[np.float32], offset: float, dtype: str) -> NDArray[Any]:
     """frame + offset as `dtype`: integers rounded half to even and clipped."""
 
