@@ -13,7 +13,7 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
-from lowdose.simulate import haadf_movie, hrtem_movie, particle_movie, poisson_gaussian, stem_movie
+from lowdose.simulate import hrtem_movie, particle_movie, poisson_gaussian, stem_movie
 from lowdose_train.loop import train
 from lowdose_train.settings import Settings
 
@@ -23,7 +23,6 @@ N_FRAMES = 8
 """Few frames of many movies: each movie has its own specimen, orientation, aberrations and dose."""
 N_STEM_MOVIES = 36
 N_HRTEM_MOVIES = 30
-N_OTHER_PAIRS = 20
 N_PARTICLE_MOVIES = 60
 N_PARTICLE_FRAMES = 64
 PARTICLE_SIDE_PX = 128
@@ -53,28 +52,6 @@ def stem_movies() -> dict[str, NDArray[Any]]:
         scene = stem_movie(seed, n_frames=N_FRAMES, height=SIDE_PX, width=SIDE_PX, **settings)
         channels = [recorded(scene.clean[:, channel], rng) for channel in range(2)]
         stacks[f"stem {element}, seed {seed}, {pixel_size:.3f} A/px"] = np.stack(channels, axis=1)
-    return stacks
-
-
-def dual_movies() -> dict[str, NDArray[Any]]:
-    """Noisy ADF and BF movies (n_frames, 2, height, width): adatoms, and lattices and particles of other kinds.
-
-    What the others are like in BF is not simulated: it is the complement of their first channel, of random contrast.
-    """
-    stacks = stem_movies()
-    for seed in range(FIRST_SEED, FIRST_SEED + N_OTHER_PAIRS):
-        rng = np.random.default_rng([seed, 5])
-        size: dict[str, Any] = {"n_frames": N_FRAMES, "height": SIDE_PX, "width": SIDE_PX}
-        if seed % 2:
-            pixel_size = float(np.exp(rng.uniform(np.log(0.08), np.log(0.3))))
-            name, clean = "lattice", haadf_movie(seed, pixel_size_angstrom=pixel_size, **size).clean
-        else:
-            pixel_size = float(np.exp(rng.uniform(np.log(0.05), np.log(0.22))))
-            name, clean = "particle", hrtem_movie(seed, pixel_size_angstrom=pixel_size, **size).clean
-        dark = clean / clean.max()
-        bright = 1 - float(rng.uniform(0.1, 0.9)) * dark
-        channels = [recorded(frames.astype(np.float32), rng) for frames in (dark, bright)]
-        stacks[f"{name}, seed {seed}, {pixel_size:.3f} A/px"] = np.stack(channels, axis=1)
     return stacks
 
 
@@ -128,7 +105,7 @@ def clean_particle_movies() -> dict[str, NDArray[Any]]:
 
 MODELS = {
     "n2v-lite": (Settings(method="n2v", epochs=2), single_channel_movies),
-    "n2v-lite-dual": (Settings(method="n2v", epochs=8), dual_movies),
+    "n2v-lite-dual": (Settings(method="n2v", epochs=8), stem_movies),
     "synthesis3d-lite": (Settings(method="synthesis3d", epochs=80, lowest_dose=0.1), clean_particle_movies),
 }
 
