@@ -19,6 +19,8 @@ from lowdose.errors import LowdoseError
 from lowdose.live import LiveOptions, LiveRun, Outlets, Recorder, Source, SourceOptions, open_source
 from lowdose.live.policy import POLICIES
 from lowdose.live.runner import DEFAULT_BUFFER_BYTES, Listener
+from lowdose.live.view import Viewer
+from lowdose.live.virtual import Rings
 from lowdose.methods import find_method
 from lowdose.pipeline import DEFAULT_MAX_BYTES, settings_from
 
@@ -39,6 +41,25 @@ def parse_dtype(text: str | None) -> np.dtype[Any] | None:
         return None if text is None else np.dtype(text)
     except TypeError as error:
         raise LowdoseError(f"--dtype-in {text}: expected a type such as uint16, >u2 or float32") from error
+
+
+def parse_pair(option: str, text: str | None) -> tuple[float, float] | None:
+    """Two numbers from "A,B". Raises LowdoseError for anything else."""
+    if text is None:
+        return None
+    try:
+        first, second = (float(part) for part in text.split(","))
+    except ValueError as error:
+        raise LowdoseError(f"{option} {text}: expected two numbers, such as 20,60") from error
+    return first, second
+
+
+def parse_at(text: str) -> tuple[str, int]:
+    """Host and port from "HOST:PORT". Raises LowdoseError for anything else."""
+    host, colon, port = text.rpartition(":")
+    if not colon or not host or not port.isdigit() or int(port) > 65535:
+        raise LowdoseError(f"--view-at {text}: expected HOST:PORT, such as 127.0.0.1:8080")
+    return host.removeprefix("[").removesuffix("]"), int(port)
 
 
 @click.command()
@@ -80,11 +101,22 @@ def parse_dtype(text: str | None) -> np.dtype[Any] | None:
 @click.option("--n-frames", type=int, help="End after so many frames.")
 @click.option("--idle", "idle_s", type=float, help="End when no frame came for so many seconds.")
 @click.option("--load", "plugin", type=click.Path(path_type=Path, exists=True), help="A Python file with your source.")
+@click.option("--view", is_flag=True, help="Show raw and denoised frames on a local web page.")
+@click.option(
+    "--view-at", default="127.0.0.1:0", show_default=True, metavar="HOST:PORT", help="Where; 0 is any free port."
+)
+@click.option(
+    "--bright", type=float, help="Radius in pixels of the virtual bright field.  [default: from the patterns]"
+)
+@click.option("--publish", metavar="ADDRESS", help="Publish over ZeroMQ, such as at tcp://127.0.0.1:5556.")
+@click.option("--dark", metavar="R1,R2", help="Radii in pixels of the annular dark field.")
+@click.option("--centre", metavar="Y,X", help="Centre of both in the pattern, in pixels.")
 @click.option("--json", "as_json", is_flag=True, help="Print the status as a line of JSON every second and at the end.")
 def live(
     source: str, model_name: str, device: str, out: Path | None, no_raw: bool, overwrite: bool, resume: bool,
     scan: str | None, policy: str, buffer: str, lowpass: str, dtype: str, shape: str | None, dtype_in: str | None,
-    channel: int | None, threads: int, n_frames: int | None, idle_s: float | None, plugin: Path | None, as_json: bool,
+    channel: int | None, threads: int, n_frames: int | None, idle_s: float | None, plugin: Path | None, view: bool,
+    view_at: str, publish: str | None, bright: float | None, dark: str | None, centre: str | None, as_json: bool,
 ) -> int:  # fmt: skip
     """Denoise a stream while the beam is on.
 
@@ -112,6 +144,13 @@ def live(
     outlets = open_outlets(stream, out, options, no_raw=no_raw, overwrite=overwrite, resume=resume)
     outlets.listeners = listeners
     run = LiveRun(stream, method, options, outlets)
+    if view:
+        rings = Rings(parse_pair("--centre", centre), bright, parse_pair("--dark", dark))
+        viewer = Viewer(stream, rings, *parse_at(view_at))
+        listeners.append(viewer)
+        run.say(f"the page: {viewer.address}")
+    if publish is not None:
+        listeners.append(open_publisher(publish))
     if not as_json:
         click.echo(f"{source} -> {method.name} on {method.device} ({method.runtime})")
     return watch_over(run, as_json)
@@ -131,6 +170,15 @@ def open_outlets(
     if resume and done is not None:
         done.update(recorders[0].done_origins)
     return Outlets(raw=None if no_raw else recorders[1], denoised=recorders[0])
+
+
+def open_publisher(address: str) -> Listener:
+    """Raises LowdoseError where the extra is missing and for an address that cannot be taken."""
+    try:
+        from lowdose.live.publish import Publisher
+    except ModuleNotFoundError as error:
+        raise LowdoseError(f"--publish needs the package {error.name}: pip install 'lowdose[live]'") from error
+    return Publisher(address)
 
 
 def watch_over(run: LiveRun, as_json: bool) -> int:

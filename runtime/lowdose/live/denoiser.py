@@ -12,6 +12,7 @@ import numpy as np
 
 from lowdose.errors import LowdoseError
 from lowdose.live.frame import LiveFrame
+from lowdose.live.likeness import warnings_for
 from lowdose.methods.method import FrameStream, Method, Options, Prepared
 from lowdose.sample import output_dtype
 from lowdose.source import ArraySource, Frame
@@ -79,6 +80,7 @@ class Denoiser:
         self.prepared: Prepared | None = None
         self.report: dict[str, Any] = {}
         self.refused = 0
+        self.warnings: list[str] = []
         self._out_dtype = np.dtype(np.float32)
         self._prepared_for: tuple[Any, ...] = ()
         self._sample: list[Arrival] = []
@@ -130,10 +132,13 @@ class Denoiser:
             "chosen_from_frames": len(waiting),
             **self.prepared.report,
         }
+        self.warnings = warnings_for([arrival.frame.pixels for arrival in waiting], self.method)
         self._open(first)
         took_s = time.perf_counter() - start_s
         chosen = f"chosen from the first {len(waiting)} frames, kept from now on ({took_s:.1f} s)"
         self.said(f"{self.method.name} on {self.method.device}: {self.prepared.summary}; {chosen}")
+        for warning in self.warnings:
+            self.said(f"warning: {warning}")
         for arrival in waiting:
             yield from self._push(arrival)
 

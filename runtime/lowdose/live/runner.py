@@ -129,6 +129,7 @@ class LiveRun:
         process; faults: what the source survived.
         """
         raw, out = self.outlets.raw, self.outlets.denoised
+        warnings = list(self.denoiser.warnings) if self.denoiser else []
         stages = {name: stage.report() for name, stage in self.stages.items()}
         if out is not None:
             stages["save"] = out.time_to_save.report()
@@ -149,6 +150,8 @@ class LiveRun:
             "not_saved": sum(recorder.n_lost for recorder in (raw, out) if recorder),
             "faults": dict(self.source.counters),
             "failures": list(self.failures),
+            "warnings": warnings,
+            "notice": " | ".join([*self.failures[-1:], *warnings]),
             "model": self.method.name,
             "device": self.method.device,
             "policy": self.options.policy,
@@ -196,16 +199,17 @@ class LiveRun:
                 self._end_sequence()
                 last = None
         arrival = Arrival(frame, self._sequence, now_s, now_ns, self.scan)
-        missing = max(0, frame.number - last.frame.number - 1) if last is not None else 0
+        missing = frame.number - last.frame.number - 1 if last is not None else frame.number if self.scan else 0
         self.counters["received"] += 1
         self.counters["lost"] += missing
         self._last_arrival_s = now_s
         self._recent.append(now_s)
         self._queue.capacity = max(2, int(self.options.buffer_bytes / pixels.nbytes))
-        if self.scan is not None and last is not None:
-            # Positions stay right: the pattern before stands in for one that never came.
-            for number in range(last.frame.number + 1, min(frame.number, self.scan[0] * self.scan[1])):
-                self._pass_on(replace(last, frame=replace(last.frame, number=number), stands_in=True))
+        if self.scan is not None:
+            # Positions stay right: the pattern before stands in for one that never came, at the start the one behind.
+            nearest, first = (arrival, 0) if last is None else (last, last.frame.number + 1)
+            for number in range(first, min(frame.number, self.scan[0] * self.scan[1])):
+                self._pass_on(replace(nearest, frame=replace(nearest.frame, number=number), stands_in=True))
         self._pass_on(arrival)
         self._last = arrival
         if self.scan is not None and frame.number == self.scan[0] * self.scan[1] - 1:

@@ -1,0 +1,99 @@
+"""Warnings about data that a model was not made for, and frames published to other programs."""
+
+from __future__ import annotations
+
+import json
+import threading
+
+import numpy as np
+import pytest
+from scipy.ndimage import uniform_filter
+
+from live_peers import Movie, live, noisy_movie
+from lowdose.errors import LowdoseError
+from lowdose.live.likeness import noise_of, noisiest_training, warnings_for
+from lowdose.methods import find_method
+
+
+def counts(dose, n_frames=16, side=96, seed=1):
+    y, x = np.mgrid[:side, :side]
+    scene = dose * (1 + 0.3 * np.cos(2 * np.pi * x / 9) * np.cos(2 * np.pi * y / 11))
+    return np.random.default_rng(seed).poisson(scene, (n_frames, side, side)).astype(np.float32)
+
+
+def test_noise_of_frames_that_are_known():
+    correlation, relative = noise_of(counts(4.0))
+    assert abs(correlation) < 0.02
+    assert relative == pytest.approx(1 / np.sqrt(4.0), rel=0.05)
+    blurred = uniform_filter(counts(4.0), (0, 2, 2))
+    assert noise_of(blurred)[0] == pytest.approx(0.5, abs=0.03)  # two of four pixels are shared
+    assert noise_of(np.ones((2, 5, 5), np.float32)) == (0.0, 0.0)
+    with_pedestal = counts(100.0) + 1000
+    assert noise_of(with_pedestal)[1] < 0.5
+
+
+@pytest.mark.parametrize("model", ["wcvd", "wcid"])
+def test_warnings_say_what_is_unlike(model):
+    method = find_method(model)
+    assert noisiest_training(method) == pytest.approx(1 / np.sqrt(0.3), rel=0.02)
+    for dose in (0.3, 1.0, 4.0, 20.0):
+        assert warnings_for(counts(dose), method) == []
+    assert "noisier" in warnings_for(counts(0.03), method)[0]
+    (found,) = warnings_for(uniform_filter(counts(4.0), (0, 2, 2)), method)
+    assert "correlated (+0.5" in found
+    assert warnings_for(counts(1.0, n_frames=1), method) == []
+
+
+def test_methods_without_training_are_warned_of_correlation_only():
+    method = find_method("gaussian:1")
+    assert noisiest_training(method) is None
+    assert warnings_for(counts(0.03), method) == []
+    assert len(warnings_for(uniform_filter(counts(4.0), (0, 2, 2)), method)) == 1
+
+
+def test_the_run_passes_warnings_on():
+    run, status = live(Movie(uniform_filter(counts(4.0), (0, 2, 2))), model="wcvd")
+    assert len(status["warnings"]) == 1 and status["notice"] == status["warnings"][0]
+    assert any(message.startswith("warning: the noise") for _, message in run.messages)
+
+
+def test_published_frames_are_the_results():
+    zmq = pytest.importorskip("zmq")
+    from lowdose.live.publish import Publisher
+
+    movie = noisy_movie(12)
+    publisher = Publisher("tcp://127.0.0.1:*")
+    got = []
+    with zmq.Context() as context, context.socket(zmq.SUB) as subscriber:
+        subscriber.connect(publisher.address)
+        subscriber.subscribe("")
+        subscribed = threading.Event()
+
+        def receive():
+            while subscriber.poll(5000):
+                told, pixels = subscriber.recv_multipart()
+                if told == b"ready":
+                    subscribed.set()
+                    continue
+                told = json.loads(told)
+                got.append((told["number"], np.frombuffer(pixels, told["dtype"]).reshape(told["shape"])))
+                if told["number"] == 11:
+                    return
+
+        thread = threading.Thread(target=receive)
+        thread.start()
+        while not subscribed.wait(0.02):
+            publisher._socket.send_multipart([b"ready", b""])
+        live(Movie(movie, lambda number: subscribed.wait()), listeners=[publisher], dtype="same")
+        thread.join(10)
+    assert [number for number, _ in got] == list(range(12))
+    assert got[0][1].dtype == movie.dtype and got[0][1].shape == movie.shape[1:]
+
+
+def test_an_address_that_cannot_be_published_at():
+    pytest.importorskip("zmq")
+    from lowdose.live.publish import Publisher
+
+    for address in ("nowhere", "tcp://127.0.0.1:port"):
+        with pytest.raises(LowdoseError, match="give an address"):
+            Publisher(address)
