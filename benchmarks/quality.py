@@ -21,7 +21,7 @@ from benchmarks.cases import CASES, Case
 from numpy.typing import NDArray
 
 import lowdose
-from lowdose.cli.bench import cpu_name
+from lowdose.bench.machine import cpu_name
 from lowdose.errors import LowdoseError
 from lowdose.methods import find_method
 from lowdose.metrics import psnr, ssim
@@ -38,12 +38,14 @@ BUNDLED = {
 
 # Trained on the noisy file alone, from random weights or from a bundled model.
 OWN = {
-    "movie": ("wcvd", "udvd"),
+    "movie": ("wcvd", "udvd", "udvd from udvd-lite"),
     "channels": ("n2v", "udvd from udvd-lite"),
-    "scan": ("udvd-4d",),
+    "scan": ("udvd-4d", "udvd-4d from udvd-4d-lite"),
     "image": (),
 }
 
+FINDINGS = Path(__file__).with_name("quality_findings.md")
+"""What people found in the tables."""
 EXPLANATION = """\
 PSNR in dB / SSIM over all frames, the first and last ones included; where there are several, the PSNR of the inner
 frames and of the edge (two frames at each end of a movie, the border of a scan) follows in brackets. Best classical:
@@ -193,6 +195,7 @@ def main(data: Path, store: Path, only: str, own: float) -> None:
     for kind, title in titles.items():
         click.echo(f"\n## {title}\n")
         click.echo("\n".join(table(kind, entries)))
+    click.echo("\n" + FINDINGS.read_text(encoding="utf-8").strip())
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import uniform_filter
 
-from lowdose.cli.bench import cpu_name
+from lowdose.bench.machine import cpu_name
 from lowdose.metrics import ief, psnr, ssim
 from lowdose.reucid import denoise, interim_images
 from lowdose.reucid.covariance import second_moments

@@ -163,9 +163,10 @@ def test_unwritable_output(refuse, good, tmp_path):
 
 
 def test_device_that_is_not_there(refuse, good):
-    refuse(good, "'cuda:1' is not available", "available: cpu", arguments=("--device", "cuda:1"))
-    refuse(good, "'tensorrt' is not available", "available: cpu", arguments=("--device", "tensorrt"))
-    refuse(good, "unknown device 'gpu'", arguments=("--device", "gpu"))
+    for device in ("cuda:99", "tensorrt:99", "rtx:99", "directml:99"):
+        refuse(good, f"'{device}' is not available here: ", "Available: ", arguments=("--device", device))
+    for device in ("gpu", "cpu:1", "cuda:", "rtx:one"):
+        refuse(good, f"unknown device '{device}'", "directml[:N]", arguments=("--device", device))
 
 
 @pytest.mark.parametrize(

@@ -75,8 +75,17 @@ DType type_in(const FilterStream& stream) { return stream.in(); }
 DType type_out(const Stream& stream) { return stream.options().out; }
 DType type_out(const FilterStream& stream) { return stream.out(); }
 
+// Any array, buffer or DLPack object in the CPU's memory, without a copy.
+py::array as_array(const py::object& object) {
+    if (py::isinstance<py::array>(object)) return object;
+    const py::module_ numpy = py::module_::import("numpy");
+    const bool only_dlpack = !PyObject_CheckBuffer(object.ptr()) && py::hasattr(object, "__dlpack__");
+    return numpy.attr(only_dlpack ? "from_dlpack" : "asarray")(object);
+}
+
 template <class AnyStream>
-py::object push(AnyStream& stream, const py::array& frame) {
+py::object push(AnyStream& stream, const py::object& object) {
+    const py::array frame = as_array(object);
     const std::vector<py::ssize_t> shape = frame_shape(stream), given = shape_of(frame);
     if (given != shape || dtype_name(frame) != name_of(type_in(stream)))
         throw Error("the stream takes frames of " + shape_text(shape) + " " + name_of(type_in(stream)) + ", given " +
@@ -205,6 +214,16 @@ PYBIND11_MODULE(_core, module) {
             return py::make_tuple(library->version(), library->providers());
         },
         py::arg("ort_path"));
+    module.def(
+        "add_plugin",
+        [](const std::string& ort_path, const std::string& provider, const std::string& path) {
+            // Kept: ONNX Runtime forgets its plug-ins with the last environment.
+            static auto* kept = new std::vector<std::shared_ptr<ort::Library>>;
+            auto library = ort::Library::load(ort_path);
+            library->add_plugin(provider, path);
+            kept->push_back(std::move(library));
+        },
+        py::arg("ort_path"), py::arg("provider"), py::arg("path"));
     module.def("cast", &cast, py::arg("frame"), py::arg("offset"), py::arg("dtype"));
     module.def("low_pass", &filtered, py::arg("frame"), py::arg("cutoff"));
 
@@ -214,8 +233,12 @@ PYBIND11_MODULE(_core, module) {
         .def_readonly("offset", &Choice::offset);
 
     py::class_<Model, std::shared_ptr<Model>>(module, "Model")
-        .def(py::init<const std::string&, const std::string&, const std::string&, bool>(), py::arg("path"),
-             py::arg("ort_path"), py::arg("device"), py::arg("kernels"), py::call_guard<py::gil_scoped_release>())
+        .def(
+            py::init([](const std::string& path, const std::string& ort_path, const std::string& device, bool kernels) {
+                const py::gil_scoped_release released;
+                return std::make_shared<Model>(path, read_file(path), ort::Library::load(ort_path), device, kernels);
+            }),
+            py::arg("path"), py::arg("ort_path"), py::arg("device"), py::arg("kernels"))
         .def_property_readonly("metadata", &Model::metadata)
         .def_property_readonly("device", &Model::device)
         .def_property_readonly("kernels",

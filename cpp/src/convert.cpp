@@ -76,11 +76,12 @@ DType parse_dtype(const std::string& name) {
 }
 
 void to_float(const void* in, DType dtype, std::ptrdiff_t row_stride_bytes, int height, int width, float offset,
-              float* out) {
+              float* out, size_t out_step) {
+    const size_t step = out_step ? out_step : static_cast<size_t>(width);
     with_type(dtype, [&](auto zero) {
         using T = decltype(zero);
         for (int y = 0; y < height; ++y) {
-            float* row = out + static_cast<size_t>(y) * static_cast<size_t>(width);
+            float* row = out + static_cast<size_t>(y) * step;
             convert_row<T>(static_cast<const unsigned char*>(in) + y * row_stride_bytes, width, offset, row);
             if constexpr (std::is_floating_point_v<T>) {
                 for (int x = 0; x < width; ++x)

@@ -2,11 +2,18 @@
 #pragma once
 
 #include <stdexcept>
+#include <string>
 
 namespace lowdose {
 
 struct Error : std::runtime_error {
-    using std::runtime_error::runtime_error;
+    // What went wrong, where the call that failed does not say it already.
+    enum class Kind { unspecified, argument, size, dtype, order, model, runtime, device, memory, cancelled };
+
+    explicit Error(const std::string& message, Kind what = Kind::unspecified)
+        : std::runtime_error(message), kind(what) {}
+
+    Kind kind;
 };
 
 }  // namespace lowdose

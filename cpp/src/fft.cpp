@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "fft_block.hpp"
+#include "transpose.hpp"
 
 namespace lowdose {
 
@@ -16,19 +17,12 @@ constexpr auto one_by_one = [](size_t n, FunctionRef<void(size_t)> task) {
 
 // lines[x * block + y] = from[y * from_step + x] - level for y < n_lines <= block.
 void gather(const float* from, size_t from_step, size_t n_lines, size_t length, float level, float* lines) {
-    for (size_t x0 = 0; x0 < length; x0 += block)
-        for (size_t y = 0; y < n_lines; ++y)
-            for (size_t x = x0; x < std::min(x0 + block, length); ++x)
-                lines[x * block + y] = from[y * from_step + x] - level;
+    transpose(from, from_step, n_lines, length, 1.0f, -level, lines, block);
 }
 
-// The way back, scale * lines + level. Like gather it goes along the far memory, whose lines may be a power of two
-// apart.
+// The way back, scale * lines + level.
 void scatter(const float* lines, size_t n_lines, size_t length, float scale, float level, float* to, size_t to_step) {
-    for (size_t x0 = 0; x0 < length; x0 += block)
-        for (size_t y = 0; y < n_lines; ++y)
-            for (size_t x = x0; x < std::min(x0 + block, length); ++x)
-                to[y * to_step + x] = scale * lines[x * block + y] + level;
+    transpose(lines, block, length, n_lines, scale, level, to, to_step);
 }
 
 // Two real rows share one complex transform: z = a + i b, A[k] = (Z[k] + conj Z[-k]) / 2, B[k] = (Z[k] - conj Z[-k]) /
@@ -38,15 +32,16 @@ size_t n_groups(int height) { return (static_cast<size_t>(height) + 2 * block - 
 void forward_group(const float* frame, float level, size_t group, const SpectrumView& spectrum) {
     const auto h = static_cast<size_t>(spectrum.height), w = static_cast<size_t>(spectrum.width);
     const size_t y = group * 2 * block, n_a = std::min(block, h - y), n_b = std::min(block, h - y - n_a);
-    FftBlock& rows = fft_block_of(spectrum.width, spectrum.set);
-    if (n_b < block) rows.clear();
+    const auto lease = fft_block_of(spectrum.width, spectrum.set);
+    FftBlock& rows = *lease;
+    if (n_b < block) rows.clear(0, w);
     gather(frame + y * w, w, n_a, w, level, rows.re.data());
     gather(frame + (y + n_a) * w, w, n_b, w, level, rows.im.data());
     rows.run(-1);
     for (size_t k = 0; k < static_cast<size_t>(spectrum.n_columns); ++k) {
         const float *re = &rows.re[k * block], *im = &rows.im[k * block];
         const float *mirrored_re = &rows.re[(w - k) % w * block], *mirrored_im = &rows.im[(w - k) % w * block];
-        float *a_re = &spectrum.re[k * h + y], *a_im = &spectrum.im[k * h + y];
+        float *a_re = spectrum.re + k * spectrum.step + y, *a_im = spectrum.im + k * spectrum.step + y;
         for (size_t j = 0; j < n_a; ++j) {
             a_re[j] = 0.5f * (re[j] + mirrored_re[j]);
             a_im[j] = 0.5f * (im[j] - mirrored_im[j]);
@@ -62,13 +57,15 @@ void forward_group(const float* frame, float level, size_t group, const Spectrum
 void backward_group(const SpectrumView& spectrum, size_t group, float scale, float level, float* out) {
     const auto h = static_cast<size_t>(spectrum.height), w = static_cast<size_t>(spectrum.width);
     const size_t y = group * 2 * block, n_a = std::min(block, h - y), n_b = std::min(block, h - y - n_a);
-    FftBlock& rows = fft_block_of(spectrum.width, spectrum.set);
-    rows.clear();
-    for (size_t k = 0; k < static_cast<size_t>(spectrum.n_columns); ++k) {
+    const auto lease = fft_block_of(spectrum.width, spectrum.set);
+    FftBlock& rows = *lease;
+    const auto n_kept = static_cast<size_t>(spectrum.n_columns);
+    rows.clear(n_kept, w > n_kept ? w - n_kept + 1 : w);  // the columns that are not in the spectrum
+    for (size_t k = 0; k < n_kept; ++k) {
         float *re = &rows.re[k * block], *im = &rows.im[k * block];
         float *mirrored_re = &rows.re[(w - k) % w * block], *mirrored_im = &rows.im[(w - k) % w * block];
         const bool alone = mirrored_re == re;  // its own mirror image
-        const float *a_re = &spectrum.re[k * h + y], *a_im = &spectrum.im[k * h + y];
+        const float *a_re = spectrum.re + k * spectrum.step + y, *a_im = spectrum.im + k * spectrum.step + y;
         for (size_t j = 0; j < n_a; ++j) {
             const float b_re = j < n_b ? a_re[n_a + j] : 0.0f, b_im = j < n_b ? a_im[n_a + j] : 0.0f;
             re[j] = a_re[j] - b_im;
@@ -88,32 +85,42 @@ template <class Work>
 void with_columns(const SpectrumView& spectrum, size_t first, Work work) {
     const auto h = static_cast<size_t>(spectrum.height);
     const size_t used = std::min(block, static_cast<size_t>(spectrum.n_columns) - first);
-    float *re = &spectrum.re[first * h], *im = &spectrum.im[first * h];
-    FftBlock& columns = fft_block_of(spectrum.height, spectrum.set);
-    gather(re, h, used, h, 0.0f, columns.re.data());
-    gather(im, h, used, h, 0.0f, columns.im.data());
+    float *re = spectrum.re + first * spectrum.step, *im = spectrum.im + first * spectrum.step;
+    const auto lease = fft_block_of(spectrum.height, spectrum.set);
+    FftBlock& columns = *lease;
+    gather(re, spectrum.step, used, h, 0.0f, columns.re.data());
+    gather(im, spectrum.step, used, h, 0.0f, columns.im.data());
     work(columns, used);
-    scatter(columns.re.data(), used, h, 1.0f, 0.0f, re, h);
-    scatter(columns.im.data(), used, h, 1.0f, 0.0f, im, h);
+    scatter(columns.re.data(), used, h, 1.0f, 0.0f, re, spectrum.step);
+    scatter(columns.im.data(), used, h, 1.0f, 0.0f, im, spectrum.step);
 }
 
 size_t n_column_blocks(int n_columns) { return (static_cast<size_t>(n_columns) + block - 1) / block; }
 
-// A spectrum of any content in the calling thread's memory, which only grows.
-SpectrumView scratch_spectrum(int height, int width, int n_columns, ops::InstructionSet set) {
-    static thread_local std::vector<float> re, im;
-    const size_t size = static_cast<size_t>(height) * static_cast<size_t>(n_columns);
-    if (re.size() < size) re.resize(size);
-    if (im.size() < size) im.resize(size);
-    return {height, width, n_columns, set, re.data(), im.data()};
-}
+// Scratch memory of a spectrum; it only grows.
+struct SpectrumMemory {
+    std::vector<float> re, im;
+
+    // A spectrum of any content.
+    SpectrumView view(int height, int width, int n_columns, ops::InstructionSet set) {
+        const size_t step = static_cast<size_t>(height) + block;
+        const size_t size = step * static_cast<size_t>(n_columns);
+        if (re.size() < size) re.resize(size);
+        if (im.size() < size) im.resize(size);
+        return {height, width, n_columns, step, set, re.data(), im.data()};
+    }
+};
 
 }  // namespace
+
+SpectrumView Spectrum::view() {
+    return {height, width, n_columns, static_cast<size_t>(height), set, re.data(), im.data()};
+}
 
 Spectrum forward_transform(const float* frame, int height, int width, int n_columns, ops::InstructionSet set) {
     const size_t size = static_cast<size_t>(height) * static_cast<size_t>(n_columns);
     Spectrum spectrum{height, width, n_columns, set, std::vector<float>(size), std::vector<float>(size)};
-    forward_transform(frame, SpectrumView(spectrum));
+    forward_transform(frame, spectrum.view());
     return spectrum;
 }
 
@@ -134,7 +141,9 @@ void backward_transform(const SpectrumView& spectrum, float* out) {
 void keep_frequencies(const float* frame, int height, int width, int n_columns, float level,
                       FunctionRef<int(int)> reach, ops::InstructionSet set, Parallel parallel, float* out) {
     const Parallel share = parallel ? parallel : Parallel(one_by_one);
-    const SpectrumView spectrum = scratch_spectrum(height, width, n_columns, set);
+    static Spares<SpectrumMemory> spares;
+    const auto memory = spares.take();
+    const SpectrumView spectrum = memory->view(height, width, n_columns, set);
     const auto h = static_cast<size_t>(height);
     share(n_groups(height), [&](size_t group) { forward_group(frame, level, group, spectrum); });
     share(n_column_blocks(n_columns), [&](size_t i) {

@@ -9,22 +9,21 @@
 
 namespace lowdose {
 
+// A spectrum, as below, in memory that others keep.
+struct SpectrumView {
+    int height, width, n_columns;
+    size_t step;  // from column to column
+    ops::InstructionSet set;
+    float *re, *im;
+};
+
 // The columns 0..n_columns-1 of a real frame's transform, one after the other: (n_columns, height).
 struct Spectrum {
     int height, width, n_columns;
     ops::InstructionSet set;  // that computes it
     std::vector<float> re, im;
-};
 
-// A spectrum in memory that others keep.
-struct SpectrumView {
-    int height, width, n_columns;
-    ops::InstructionSet set;
-    float *re, *im;
-
-    SpectrumView(int frame_height, int frame_width, int columns, ops::InstructionSet with, float* to_re, float* to_im)
-        : height(frame_height), width(frame_width), n_columns(columns), set(with), re(to_re), im(to_im) {}
-    SpectrumView(Spectrum& s) : SpectrumView(s.height, s.width, s.n_columns, s.set, s.re.data(), s.im.data()) {}
+    SpectrumView view();
 };
 
 // frame: (height, width), row-major. 1 <= n_columns <= width / 2 + 1.

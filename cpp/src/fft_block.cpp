@@ -64,14 +64,17 @@ FftBlock::FftBlock(int length, ops::InstructionSet set)
     if (padded_ != length_) prepare_chirp();
 }
 
-void FftBlock::clear() {
-    std::fill(re.begin(), re.end(), 0.0f);
-    std::fill(im.begin(), im.end(), 0.0f);
+void FftBlock::clear(size_t first, size_t last) {
+    if (first >= last) return;
+    std::fill(re.data() + first * width, re.data() + last * width, 0.0f);
+    std::fill(im.data() + first * width, im.data() + last * width, 0.0f);
 }
 
 void FftBlock::run_passes(int sign) {
     const ops::FftPlan plan{padded_, static_cast<int>(factors_.size()), factors_.data(), cosine_.data(), sine_.data()};
-    passes_.run(plan, sign, re.data(), im.data(), scratch_re_.data(), scratch_im_.data());
+    if (!passes_.run(plan, sign, re.data(), im.data(), scratch_re_.data(), scratch_im_.data())) return;
+    std::swap(re, scratch_re_);
+    std::swap(im, scratch_im_);
 }
 
 // Multiplies element i of all sequences by c + i s.
@@ -90,7 +93,7 @@ void FftBlock::prepare_chirp() {
         chirp_c_.push_back(static_cast<float>(std::cos(pi * square / static_cast<double>(n))));
         chirp_s_.push_back(static_cast<float>(std::sin(pi * square / static_cast<double>(n))));
     }
-    clear();
+    clear(0, padded);
     for (size_t i = 0; i < n; ++i)
         for (const size_t at : {i, (padded - i) % padded}) {
             re[at * width] = chirp_c_[i];
@@ -113,19 +116,17 @@ void FftBlock::run(int sign) {
     const auto n = static_cast<size_t>(length_);
     const auto direction = static_cast<float>(sign);
     for (size_t i = 0; i < n; ++i) turn(i, chirp_c_[i], direction * chirp_s_[i]);
-    std::fill(re.begin() + static_cast<std::ptrdiff_t>(n * width), re.end(), 0.0f);
-    std::fill(im.begin() + static_cast<std::ptrdiff_t>(n * width), im.end(), 0.0f);
+    clear(n, static_cast<size_t>(padded_));
     run_passes(-1);
     for (size_t i = 0; i < response_c_.size(); ++i) turn(i, response_c_[i], -direction * response_s_[i]);
     run_passes(+1);
     for (size_t i = 0; i < n; ++i) turn(i, chirp_c_[i], direction * chirp_s_[i]);
 }
 
-FftBlock& fft_block_of(int length, ops::InstructionSet set) {
-    static thread_local std::unique_ptr<FftBlock> recent, before;
-    if (!recent || !recent->is_for(length, set)) std::swap(recent, before);
-    if (!recent || !recent->is_for(length, set)) recent = std::make_unique<FftBlock>(length, set);
-    return *recent;
+Spares<FftBlock>::Lease fft_block_of(int length, ops::InstructionSet set) {
+    static Spares<FftBlock> spares;
+    return spares.take([&](const FftBlock& block) { return block.is_for(length, set); },
+                       [&] { return std::make_unique<FftBlock>(length, set); });
 }
 
 }  // namespace lowdose

@@ -6,6 +6,7 @@
 
 #include "ops/fft_passes.hpp"
 #include "ops/instruction_set.hpp"
+#include "spares.hpp"
 
 namespace lowdose {
 
@@ -16,7 +17,7 @@ public:
     FftBlock(int length, ops::InstructionSet set);
 
     bool is_for(int length, ops::InstructionSet set) const { return length_ == length && set_ == set; }
-    void clear();
+    void clear(size_t first, size_t last);  // elements first ... last - 1 of all sequences
 
     // Transforms re + i im in place: sign -1 forward, +1 backward, not normalised. Lengths with a large prime factor
     // take about five times as long as others (Bluestein, IEEE Trans. Audio and Electroacoustics 18, 451, 1970).
@@ -38,7 +39,7 @@ private:
     const ops::FftPasses& passes_;
 };
 
-// The calling thread's block of this length. The last two are kept: for a frame's width and its height.
-FftBlock& fft_block_of(int length, ops::InstructionSet set);
+// A block of this length, for the calling thread as long as the lease lives.
+Spares<FftBlock>::Lease fft_block_of(int length, ops::InstructionSet set);
 
 }  // namespace lowdose

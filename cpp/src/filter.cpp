@@ -54,10 +54,32 @@ int FilterShape::reach() const {
 Kernels::Kernels(const FilterShape& shape, std::vector<float> weights, std::vector<float> level,
                  std::vector<float> scale, ops::InstructionSet set)
     : shape_(shape), weights_(std::move(weights)), level_(std::move(level)), scale_(std::move(scale)), set_(set) {
+    if (!use_one_scale_per_channel()) per_pixel_ = true;
     const int inside = shape_.scan ? 0 : shape_.reach();
     for (int out = 0; out < shape_.n_channels; ++out)
         for (int tap = 0; tap < shape_.n_taps(); ++tap)
             for (int in = 0; in < shape_.n_channels; ++in) inside_.push_back(transform(inside, out, tap, in));
+}
+
+// Where level and scale are the same all over each channel, the weights take the scales in, so that no pixel is
+// multiplied, and one level per channel is left.
+bool Kernels::use_one_scale_per_channel() {
+    const auto n = static_cast<size_t>(shape_.n_channels), plane = level_.size() / n;
+    std::vector<float> levels, scales;
+    for (size_t c = 0; c < n; ++c) {
+        levels.push_back(level_[c * plane]);
+        scales.push_back(scale_[c * plane]);
+        for (size_t i = c * plane; i < (c + 1) * plane; ++i)
+            if (level_[i] != levels[c] || scale_[i] != scales[c]) return false;
+    }
+    const auto side = static_cast<size_t>(2 * shape_.radius_px + 1), taps = static_cast<size_t>(shape_.n_taps());
+    for (size_t i = 0; i < weights_.size(); ++i) {  // (place, out, tap, in, y, x)
+        const size_t in = i / (side * side) % n, out = i / (side * side * n * taps) % n;
+        weights_[i] *= scales[out] / scales[in];
+    }
+    level_ = levels;
+    scale_.clear();
+    return true;
 }
 
 // The kernel is turned round, because the product of spectra is a convolution and the filter a correlation.
@@ -100,9 +122,6 @@ FilterStream::FilterStream(const FilterShape& shape, DType in, DType out, ops::I
       ring_(ring_contract(shape), shape.scan.value_or(ScanShape{1, 1}),
             2 * n_coefficients_ * static_cast<size_t>(shape.n_channels)),
       sum_(zeros(padded_height_, padded_width_, set)) {
-    const auto plane = static_cast<size_t>(shape.height) * static_cast<size_t>(shape.width);
-    frame_.resize(plane * static_cast<size_t>(shape.n_channels));
-    denoised_.resize(frame_.size());
     padded_.resize(static_cast<size_t>(padded_height_) * static_cast<size_t>(padded_width_));
     filtered_.resize(padded_.size());
 }
@@ -116,25 +135,34 @@ void FilterStream::reset() {
     statistics_ = Statistics{};
 }
 
-// The normalised frame stands in the middle of mirrored borders.
-void FilterStream::transform_frame(float* spectrum) {
-    const int radius = shape_.radius_px;
-    const auto plane = static_cast<size_t>(shape_.height) * static_cast<size_t>(shape_.width);
-    for (int channel = 0; channel < shape_.n_channels; ++channel) {
-        const size_t first = static_cast<size_t>(channel) * plane;
-        for (int y = 0; y < shape_.height + 2 * radius; ++y) {
-            const size_t row =
-                first + static_cast<size_t>(mirrored(y - radius, shape_.height)) * static_cast<size_t>(shape_.width);
-            float* to = padded_.data() + static_cast<size_t>(y) * static_cast<size_t>(padded_width_);
-            for (int x = 0; x < shape_.width + 2 * radius; ++x) {
-                const bool inside = x >= radius && x < radius + shape_.width;
-                to[x] = frame_[row + static_cast<size_t>(inside ? x - radius : mirrored(x - radius, shape_.width))];
-            }
+// The frame, less its level, stands in the middle of mirrored borders.
+void FilterStream::transform_frame(const Kernels& kernels, const unsigned char* frame, std::ptrdiff_t row_stride_bytes,
+                                   int channel, float* spectrum) {
+    const int radius = shape_.radius_px, height = shape_.height, width = shape_.width;
+    const auto columns = static_cast<size_t>(width), step = static_cast<size_t>(padded_width_);
+    const auto line = [&](int y) { return padded_.data() + static_cast<size_t>(y + radius) * step; };
+    const float level = kernels.per_pixel_ ? 0.0f : kernels.level_[static_cast<size_t>(channel)];
+    to_float(frame, in_, row_stride_bytes, height, width, level, line(0) + radius, step);
+    for (int y = 0; y < height; ++y) {
+        float* pixel = line(y) + radius;
+        if (kernels.per_pixel_) {
+            const size_t row = static_cast<size_t>(channel * height + y) * columns;
+            for (size_t x = 0; x < columns; ++x)
+                pixel[x] = (pixel[x] - kernels.level_[row + x]) / kernels.scale_[row + x];
         }
-        float* re = spectrum + 2 * n_coefficients_ * static_cast<size_t>(channel);
-        forward_transform(padded_.data(),
-                          {padded_height_, padded_width_, padded_width_ / 2 + 1, set_, re, re + n_coefficients_});
+        for (int x = 1; x <= radius; ++x) {
+            pixel[-x] = pixel[mirrored(-x, width)];
+            pixel[width - 1 + x] = pixel[mirrored(width - 1 + x, width)];
+        }
     }
+    const size_t n_copied = columns + 2 * static_cast<size_t>(radius);
+    for (int y = 1; y <= radius; ++y) {
+        std::copy_n(line(mirrored(-y, height)), n_copied, line(-y));
+        std::copy_n(line(mirrored(height - 1 + y, height)), n_copied, line(height - 1 + y));
+    }
+    forward_transform(padded_.data(),
+                      {padded_height_, padded_width_, padded_width_ / 2 + 1, static_cast<size_t>(padded_height_), set_,
+                       spectrum, spectrum + n_coefficients_});
 }
 
 bool FilterStream::push(const void* frame, std::ptrdiff_t row_stride_bytes, std::ptrdiff_t channel_stride_bytes,
@@ -144,12 +172,9 @@ bool FilterStream::push(const void* frame, std::ptrdiff_t row_stride_bytes, std:
                     " positions is complete: flush before the next one");
     const Stopwatch watch;
     const auto kernels = std::atomic_load(&kernels_);
-    const auto plane = static_cast<size_t>(shape_.height) * static_cast<size_t>(shape_.width);
     for (int channel = 0; channel < shape_.n_channels; ++channel)
-        to_float(static_cast<const unsigned char*>(frame) + channel * channel_stride_bytes, in_, row_stride_bytes,
-                 shape_.height, shape_.width, 0.0f, frame_.data() + static_cast<size_t>(channel) * plane);
-    for (size_t i = 0; i < frame_.size(); ++i) frame_[i] = (frame_[i] - kernels->level_[i]) / kernels->scale_[i];
-    transform_frame(ring_.next());
+        transform_frame(*kernels, static_cast<const unsigned char*>(frame) + channel * channel_stride_bytes,
+                        row_stride_bytes, channel, ring_.next() + 2 * n_coefficients_ * static_cast<size_t>(channel));
     ring_.take();
     statistics_.convert.add(watch.milliseconds());
     statistics_.frames_in += 1;
@@ -186,49 +211,57 @@ int FilterStream::place_of(long long index) const {
     return ended_ && behind < reach ? 2 * reach - static_cast<int>(behind) : reach;
 }
 
-// filtered_ = the sum over taps and channels, on padded frames.
+// filtered_ = the sum over taps and channels, on padded frames. A part of the sum stays in the cache until it is done.
 void FilterStream::filter(const Kernels& kernels, int place, int out) {
-    std::fill(sum_.re.begin(), sum_.re.end(), 0.0f);
-    std::fill(sum_.im.begin(), sum_.im.end(), 0.0f);
-    for (size_t tap = 0; tap < window_.size(); ++tap)
-        for (int in = 0; in < shape_.n_channels; ++in) {
-            const Spectrum& kernel = kernels.spectrum(place, out, static_cast<int>(tap), in);
-            const float* re = window_[tap] + 2 * n_coefficients_ * static_cast<size_t>(in);
-            const float* im = re + n_coefficients_;
-            const float *k_re = kernel.re.data(), *k_im = kernel.im.data();
-            float *to_re = sum_.re.data(), *to_im = sum_.im.data();
-            for (size_t i = 0; i < n_coefficients_; ++i) {
-                to_re[i] += re[i] * k_re[i] - im[i] * k_im[i];
-                to_im[i] += re[i] * k_im[i] + im[i] * k_re[i];
+    constexpr size_t part = 2048;  // coefficients
+    for (size_t first = 0; first < n_coefficients_; first += part) {
+        const size_t n = std::min(part, n_coefficients_ - first);
+        float *to_re = sum_.re.data() + first, *to_im = sum_.im.data() + first;
+        std::fill_n(to_re, n, 0.0f);
+        std::fill_n(to_im, n, 0.0f);
+        for (size_t tap = 0; tap < window_.size(); ++tap)
+            for (int in = 0; in < shape_.n_channels; ++in) {
+                const Spectrum& kernel = kernels.spectrum(place, out, static_cast<int>(tap), in);
+                const float* re = window_[tap] + 2 * n_coefficients_ * static_cast<size_t>(in) + first;
+                const float* im = re + n_coefficients_;
+                const float *k_re = kernel.re.data() + first, *k_im = kernel.im.data() + first;
+                for (size_t i = 0; i < n; ++i) {
+                    to_re[i] += re[i] * k_re[i] - im[i] * k_im[i];
+                    to_im[i] += re[i] * k_im[i] + im[i] * k_re[i];
+                }
             }
-        }
-    backward_transform(sum_, filtered_.data());
+    }
+    backward_transform(sum_.view(), filtered_.data());
 }
 
 void FilterStream::emit(long long index, const Stopwatch& since, void* out) {
-    const Stopwatch filter_watch;
     const auto kernels = std::atomic_load(&kernels_);
     ring_.window(index, window_);
-    const auto plane = static_cast<size_t>(shape_.height) * static_cast<size_t>(shape_.width);
+    Stopwatch watch;
+    double filter_ms = 0;
+    auto* to = static_cast<unsigned char*>(out);
+    const size_t row_bytes = static_cast<size_t>(shape_.width) * size_of(out_);
     for (int channel = 0; channel < shape_.n_channels; ++channel) {
+        const Stopwatch filter_watch;
         filter(*kernels, place_of(index), channel);
-        for (int y = 0; y < shape_.height; ++y) {
-            const float* from = filtered_.data() +
-                                static_cast<size_t>(y + shape_.radius_px) * static_cast<size_t>(padded_width_) +
-                                static_cast<size_t>(shape_.radius_px);
-            const size_t row =
-                static_cast<size_t>(channel) * plane + static_cast<size_t>(y) * static_cast<size_t>(shape_.width);
-            for (size_t x = 0; x < static_cast<size_t>(shape_.width); ++x)
-                denoised_[row + x] = kernels->level_[row + x] + kernels->scale_[row + x] * from[x];
-        }
+        filter_ms += filter_watch.milliseconds();
+        for (int y = 0; y < shape_.height; ++y, to += row_bytes) write_row(*kernels, channel, y, to);
     }
-    statistics_.network.add(filter_watch.milliseconds());
-    const Stopwatch watch;
-    from_float(denoised_.data(), denoised_.size(), 0.0f, out_, out);
-    statistics_.output.add(watch.milliseconds());
+    statistics_.network.add(filter_ms);
+    statistics_.output.add(watch.milliseconds() - filter_ms);
     statistics_.total.add(since.milliseconds());
     statistics_.frames_out += 1;
     n_out_ = index + 1;
+}
+
+void FilterStream::write_row(const Kernels& kernels, int channel, int y, void* out) {
+    const auto columns = static_cast<size_t>(shape_.width), radius = static_cast<size_t>(shape_.radius_px);
+    float* pixel = &filtered_[(static_cast<size_t>(y) + radius) * static_cast<size_t>(padded_width_) + radius];
+    if (kernels.per_pixel_) {
+        const size_t row = static_cast<size_t>(channel * shape_.height + y) * columns;
+        for (size_t x = 0; x < columns; ++x) pixel[x] = kernels.level_[row + x] + kernels.scale_[row + x] * pixel[x];
+    }
+    from_float(pixel, columns, kernels.per_pixel_ ? 0.0f : kernels.level_[static_cast<size_t>(channel)], out_, out);
 }
 
 }  // namespace lowdose

@@ -38,10 +38,12 @@ public:
 private:
     friend class FilterStream;
     const Spectrum& spectrum(int place, int out, int tap, int in) const;
+    bool use_one_scale_per_channel();
     Spectrum transform(int place, int out, int tap, int in) const;
 
     FilterShape shape_;
     std::vector<float> weights_, level_, scale_;
+    bool per_pixel_ = false;  // level and scale: (channels, height, width); else one level per channel and no scale
     ops::InstructionSet set_;
     std::vector<Spectrum> inside_;          // of the place inside a sequence
     mutable std::vector<Spectrum> at_end_;  // of the place asked for last
@@ -69,9 +71,11 @@ public:
     const Statistics& statistics() const { return statistics_; }
 
 private:
-    void transform_frame(float* spectrum);
+    void transform_frame(const Kernels& kernels, const unsigned char* frame, std::ptrdiff_t row_stride_bytes,
+                         int channel, float* spectrum);
     void emit(long long index, const Stopwatch& since, void* out);
     void filter(const Kernels& kernels, int place, int out);
+    void write_row(const Kernels& kernels, int channel, int y, void* out);
     int place_of(long long index) const;
 
     FilterShape shape_;
@@ -81,7 +85,7 @@ private:
     int padded_height_, padded_width_;
     size_t n_coefficients_;
     FrameRing ring_;  // of spectra: per channel real parts, then imaginary parts
-    std::vector<float> frame_, padded_, filtered_, denoised_;
+    std::vector<float> padded_, filtered_;
     Spectrum sum_;
     std::vector<const float*> window_;  // spectra
     Statistics statistics_;

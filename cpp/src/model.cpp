@@ -1,20 +1,28 @@
 #include "model.hpp"
 
 #include <algorithm>
+#include <filesystem>
 #include <fstream>
 #include <iterator>
 
 #include "error.hpp"
+#include "model_bytes.hpp"
+#include "tiles.hpp"
 
 namespace lowdose {
 
-namespace {
-
 std::string read_file(const std::string& path) {
-    std::ifstream file(path, std::ios::binary);
-    if (!file) throw Error("cannot read the model file " + path);
-    return std::string(std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>());
+    const auto name = std::filesystem::u8path(path);
+    std::error_code unknown;
+    std::string bytes;
+    std::ifstream file;
+    if (std::filesystem::is_regular_file(name, unknown)) file.open(name, std::ios::binary);
+    if (file.is_open()) bytes.assign(std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>());
+    if (bytes.empty()) throw Error("cannot read the model file " + path, Error::Kind::model);
+    return bytes;
 }
+
+namespace {
 
 std::vector<ort::Tensor> inputs_of(const Contract& contract, int height, int width) {
     using Type = ort::Tensor::Type;
@@ -61,30 +69,33 @@ void Network::run(const Run& run) {
     session_->run(bindings_);
 }
 
-Model::Model(const std::string& path, const std::string& ort_path, const std::string& device, bool kernels)
-    : library_(ort::Library::load(ort_path)), path_(path), bytes_(read_file(path)), device_(device) {
+Model::Model(std::string name, std::string bytes, std::shared_ptr<ort::Library> library, const std::string& device,
+             bool kernels)
+    : library_(std::move(library)), bytes_(std::move(bytes)), device_(device) {
     if (kernels && device == "cpu" && library_->takes_kernels()) kernels_ = ops::instruction_set();
-    ort::SessionOptions options;
-    options.device = device;
+    ort::SessionOptions options;  // on the CPU, which takes the graph whatever the size
     options.kernels = kernels_;
     try {
+        check_functions(bytes_);
         const ort::Session session(library_, bytes_, options);
         metadata_ = session.metadata("lowdose");
-        contract_ = read_contract(path, metadata_);
+        contract_ = read_contract(name, metadata_);
         const std::vector<std::string> names = session.input_names();
-        const auto has = [&](const std::string& name) {
-            return std::find(names.begin(), names.end(), name) != names.end();
+        const auto has = [&](const std::string& input) {
+            return std::find(names.begin(), names.end(), input) != names.end();
         };
         bool complete = true;  // weight_set and cutoff have defaults, so they are not in this list
         for (int tap = 0; tap < contract_.n_taps(); ++tap) complete = complete && has("frame_" + std::to_string(tap));
         complete = complete && !has("frame_" + std::to_string(contract_.n_taps()));
         for (int i = 0; i < contract_.n_states; ++i) complete = complete && has("state_" + std::to_string(i));
         complete = complete && (!contract_.takes_offset || has("offset")) && (!contract_.takes_scale || has("scale"));
-        if (!complete) throw Error(path + ": the graph's inputs are not those that its metadata names");
+        if (!complete) throw Error(name + ": the graph's inputs are not those that its metadata names");
+        if (device != "cpu") open_smallest();
     } catch (const Error& error) {
         const std::string message = error.what();
-        if (message.find(path) != std::string::npos || message.find("device '") == 0) throw;
-        throw Error("cannot open the model file " + path + ": " + message);
+        if (message.find(name) != std::string::npos || error.kind == Error::Kind::device) throw;
+        throw Error("cannot open the model file " + name + ": " + message,
+                    error.kind == Error::Kind::runtime ? Error::Kind::model : error.kind);
     }
 }
 
@@ -92,12 +103,21 @@ void Model::check_size(int height, int width) const {
     const int smallest = contract_.min_size_px;
     if (height < smallest || width < smallest)
         throw Error("frames of " + std::to_string(height) + "x" + std::to_string(width) + " pixels are too small for " +
-                    contract_.method + ": its kernels need at least " + std::to_string(smallest) + "x" +
-                    std::to_string(smallest));
+                        contract_.method + ": its kernels need at least " + std::to_string(smallest) + "x" +
+                        std::to_string(smallest),
+                    Error::Kind::size);
     if (contract_.height > 0 && (height != contract_.height || width != contract_.width))
         throw Error(contract_.method + " was fitted to frames of " + std::to_string(contract_.height) + "x" +
-                    std::to_string(contract_.width) + " pixels and takes no others, nor tiles of them; given " +
-                    std::to_string(height) + "x" + std::to_string(width));
+                        std::to_string(contract_.width) + " pixels and takes no others, nor tiles of them; given " +
+                        std::to_string(height) + "x" + std::to_string(width),
+                    Error::Kind::size);
+}
+
+// Whether the device is there, and takes all of the graph, must be known before the first stream.
+void Model::open_smallest() const {
+    const int side = round_up(contract_.min_size_px, contract_.align_px);
+    const bool any_size = contract_.height == 0;
+    open(any_size ? side : contract_.height, any_size ? side : contract_.width, 0);
 }
 
 Network Model::open(int height, int width, int threads) const {

@@ -37,12 +37,17 @@ private:
     float cutoff_ = 0;
 };
 
+// The bytes of a file; path in UTF-8. Throws Error.
+std::string read_file(const std::string& path);
+
 class Model {
 public:
-    // path: the .onnx file; ort_path: the ONNX Runtime library; device as in ort::SessionOptions.
+    // name: for messages; bytes: of the .onnx file; device as in ort::SessionOptions.
     // kernels: use our compiled kernels where they can be (on the CPU), instead of the functions in the file.
-    // Throws Error when the file cannot be read, is not ONNX, or breaks the contract.
-    Model(const std::string& path, const std::string& ort_path, const std::string& device, bool kernels);
+    // Throws Error when the bytes are not ONNX or break the contract, and when the device does not take all of the
+    // graph.
+    Model(std::string name, std::string bytes, std::shared_ptr<ort::Library> library, const std::string& device,
+          bool kernels);
 
     const std::string& metadata() const { return metadata_; }  // JSON
     const Contract& contract() const { return contract_; }
@@ -58,8 +63,10 @@ public:
     Network open(int height, int width, int threads) const;
 
 private:
+    void open_smallest() const;
+
     std::shared_ptr<ort::Library> library_;
-    std::string path_, bytes_, device_, metadata_;
+    std::string bytes_, device_, metadata_;
     std::optional<ops::InstructionSet> kernels_;
     Contract contract_;
 };

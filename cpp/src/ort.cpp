@@ -1,12 +1,17 @@
 #include "ort.hpp"
 
+#include <filesystem>
 #include <map>
 #include <mutex>
 
+#include "denormals.hpp"
 #include "error.hpp"
+#include "ort_call.hpp"
 
 #ifdef _WIN32
+#ifndef NOMINMAX
 #define NOMINMAX
+#endif
 #include <windows.h>
 #else
 #include <dlfcn.h>
@@ -19,18 +24,17 @@ namespace {
 // The oldest table that holds every position used below (ONNX Runtime 1.11 and later).
 constexpr std::uint32_t api_version = 11;
 
-constexpr int get_error_message = 2, create_env = 3, create_session_from_array = 8, run_session = 9,
-              create_session_options = 10, set_log_severity = 22, set_intra_op_threads = 24, create_op_domain = 26,
-              add_op = 27, add_op_domain = 28, session_input_count = 30, session_input_name = 36,
-              create_tensor_with_data = 49, create_cpu_memory_info = 69, allocator_free = 76, default_allocator = 78,
-              release_env = 92, release_status = 93, release_memory_info = 94, release_session = 95, release_value = 96,
-              release_session_options = 100, release_op_domain = 101, session_metadata = 111, metadata_lookup = 116,
-              release_metadata = 118, override_dimension = 124, available_providers = 125, release_providers = 126,
-              add_config_entry = 130, append_tensorrt = 170, create_tensorrt = 171, update_tensorrt = 172,
-              release_tensorrt = 174, append_cuda = 204, create_cuda = 205, update_cuda = 206, release_cuda = 208;
+constexpr int create_env = 3, create_session_from_array = 8, run_session = 9, create_session_options = 10,
+              set_log_severity = 22, set_intra_op_threads = 24, create_op_domain = 26, add_op = 27, add_op_domain = 28,
+              session_input_count = 30, session_input_name = 36, create_tensor_with_data = 49,
+              create_cpu_memory_info = 69, allocator_free = 76, default_allocator = 78, release_env = 92,
+              release_memory_info = 94, release_session = 95, release_value = 96, release_session_options = 100,
+              release_op_domain = 101, session_metadata = 111, metadata_lookup = 116, release_metadata = 118,
+              override_dimension = 124, add_config_entry = 130;
+constexpr std::uint32_t named_provider_api_version = 12, plugin_api_version = 22;
 
-using Status = void*;  // null: success
-using Release = void (*)(void*);
+// Only what ends the process is printed: errors come back as statuses, and a host's console is not ours.
+constexpr int silent = 4;
 
 void* open_library(const std::string& path, std::string& problem) {
 #ifdef _WIN32
@@ -55,70 +59,64 @@ void* symbol(void* handle, const char* name) {
 #endif
 }
 
+void close_library(void* handle) {
+#ifdef _WIN32
+    FreeLibrary(static_cast<HMODULE>(handle));
+#else
+    dlclose(handle);
+#endif
+}
+
+// The N of version 1.N.x.
+std::uint32_t newest_api(const std::string& version) {
+    std::uint32_t minor = 0;
+    if (version.rfind("1.", 0) == 0)
+        for (size_t i = 2; i < version.size() && version[i] >= '0' && version[i] <= '9'; ++i)
+            minor = minor * 10 + static_cast<std::uint32_t>(version[i] - '0');
+    return minor;
+}
+
 struct ApiBase {
     const void* const* (*get_api)(std::uint32_t version);
     const char* (*version)();
 };
 
-// Calls a releasing function of the table when the scope ends.
-class Guard {
-public:
-    Guard(Release release, void* object) : release_(release), object_(object) {}
-    ~Guard() {
-        if (object_) release_(object_);
-    }
-    Guard(const Guard&) = delete;
-    Guard& operator=(const Guard&) = delete;
-
-private:
-    Release release_;
-    void* object_;
-};
-
-std::string join(const std::vector<std::string>& names) {
-    std::string text;
-    for (const std::string& name : names) text += (text.empty() ? "" : ", ") + name;
-    return text;
-}
-
 }  // namespace
 
-template <class Function>
-Function Library::function(int slot) const {
-    return reinterpret_cast<Function>(const_cast<void*>(table_[slot]));
-}
-
-// Calls a function that returns a status; an error status becomes an Error.
-template <class Function, class... Arguments>
-void Library::call(int slot, Arguments... arguments) const {
-    const Status status = function<Function>(slot)(arguments...);
-    if (!status) return;
-    const std::string message = function<const char* (*)(Status)>(get_error_message)(status);
-    function<Release>(release_status)(status);
-    throw Error("ONNX Runtime " + version_ + ": " + message);
-}
-
-std::shared_ptr<Library> Library::load(const std::string& path) {
+std::shared_ptr<Library> Library::load(const std::string& given) {
     static std::mutex mutex;
     static std::map<std::string, std::weak_ptr<Library>> loaded;
     const std::lock_guard<std::mutex> lock(mutex);
+    // A bare name would be searched for, and found in a folder of the system.
+    const std::string path = std::filesystem::absolute(std::filesystem::u8path(given)).u8string();
     if (auto known = loaded[path].lock()) return known;
 
     std::string problem;
     void* handle = open_library(path, problem);
-    if (!handle) throw Error("cannot load ONNX Runtime from " + path + ": " + problem);
+    if (!handle) throw Error("cannot load ONNX Runtime from " + path + ": " + problem, Error::Kind::runtime);
     const auto get_base = reinterpret_cast<const ApiBase* (*)()>(symbol(handle, "OrtGetApiBase"));
-    if (!get_base) throw Error(path + " is not ONNX Runtime: it has no OrtGetApiBase");
+    if (!get_base) {
+        close_library(handle);
+        throw Error(path + " is not ONNX Runtime: it has no OrtGetApiBase", Error::Kind::runtime);
+    }
     const ApiBase* base = get_base();
 
     std::shared_ptr<Library> library(new Library);
     library->version_ = base->version();
-    library->table_ = base->get_api(api_version);
-    if (!library->table_)
-        throw Error("ONNX Runtime " + library->version_ + " in " + path + " is too old; 1.11 or later is needed");
-    library->kernel_table_ = base->get_api(ops::kernel_api_version);
-    constexpr int errors_only = 3, device_allocator = 0, default_memory = 0;
-    library->call<Status (*)(int, const char*, void**)>(create_env, errors_only, "lowdose", &library->env_);
+    const std::uint32_t newest = newest_api(library->version_);  // asked for more, it prints
+    if (newest >= api_version) library->table_ = base->get_api(api_version);
+    if (!library->table_) {
+        const std::string version = library->version_;
+        close_library(handle);
+        throw Error("ONNX Runtime " + version + " in " + path + " is too old; 1.11 or later is needed",
+                    Error::Kind::runtime);
+    }
+    if (newest >= ops::kernel_api_version) library->kernel_table_ = base->get_api(ops::kernel_api_version);
+    if (newest >= named_provider_api_version)
+        library->named_provider_table_ = base->get_api(named_provider_api_version);
+    if (newest >= plugin_api_version) library->plugin_table_ = base->get_api(plugin_api_version);
+    constexpr int device_allocator = 0, default_memory = 0;
+    library->call<Status (*)(int, const char*, void**)>(create_env, silent, "lowdose", &library->env_);
     library->call<Status (*)(int, int, void**)>(create_cpu_memory_info, device_allocator, default_memory,
                                                 &library->memory_info_);
     library->call<Status (*)(void**)>(default_allocator, &library->allocator_);
@@ -132,23 +130,14 @@ Library::~Library() {
     if (env_) function<Release>(release_env)(env_);
 }
 
-std::vector<std::string> Library::providers() const {
-    char** names = nullptr;
-    int count = 0;
-    call<Status (*)(char***, int*)>(available_providers, &names, &count);
-    std::vector<std::string> result(names, names + count);
-    call<Status (*)(char**, int)>(release_providers, names, count);
-    return result;
-}
-
 Session::Session(std::shared_ptr<Library> library, const std::string& model, const SessionOptions& options)
     : library_(std::move(library)), domain_(nullptr, library_->function<Release>(release_op_domain)) {
+    const DenormalsAsZero denormals;  // ONNX Runtime changes the thread that opens its first session; this undoes it
     const Library& api = *library_;
     void* settings = nullptr;
     api.call<Status (*)(void**)>(create_session_options, &settings);
     const Guard release_settings(api.function<Release>(release_session_options), settings);
-    constexpr int errors_only = 3;
-    api.call<Status (*)(void*, int)>(set_log_severity, settings, errors_only);
+    api.call<Status (*)(void*, int)>(set_log_severity, settings, silent);
     api.call<Status (*)(void*, int)>(set_intra_op_threads, settings, options.threads);
     const auto configure = [&](const char* key, const char* value) {
         api.call<Status (*)(void*, const char*, const char*)>(add_config_entry, settings, key, value);
@@ -157,28 +146,7 @@ Session::Session(std::shared_ptr<Library> library, const std::string& model, con
     for (const auto& [name, value] : options.dimensions)
         api.call<Status (*)(void*, const char*, std::int64_t)>(override_dimension, settings, name.c_str(), value);
 
-    const auto colon = options.device.find(':');
-    const std::string kind = options.device.substr(0, colon);
-    const std::string index = colon == std::string::npos ? "0" : options.device.substr(colon + 1);
-    const std::string provider = kind == "cuda"       ? "CUDAExecutionProvider"
-                                 : kind == "tensorrt" ? "TensorrtExecutionProvider"
-                                                      : "CPUExecutionProvider";
-    const std::vector<std::string> there = api.providers();
-    bool found = false;
-    for (const std::string& name : there) found = found || name == provider;
-    if (!found || (kind != "cpu" && kind != "cuda" && kind != "tensorrt"))
-        throw Error("device '" + options.device + "' is not available: this ONNX Runtime " + api.version() + " has " +
-                    join(there));
-    if (kind != "cpu") {
-        const bool cuda = kind == "cuda";
-        void* device_options = nullptr;
-        api.call<Status (*)(void**)>(cuda ? create_cuda : create_tensorrt, &device_options);
-        const Guard release_device(api.function<Release>(cuda ? release_cuda : release_tensorrt), device_options);
-        const char *key = "device_id", *value = index.c_str();
-        api.call<Status (*)(void*, const char* const*, const char* const*, size_t)>(
-            cuda ? update_cuda : update_tensorrt, device_options, &key, &value, size_t{1});
-        api.call<Status (*)(void*, const void*)>(cuda ? append_cuda : append_tensorrt, settings, device_options);
-    }
+    append_provider(options.device, settings);
     if (options.kernels) {
         kernels_ = ops::kernel_ops(api.kernel_table_, *options.kernels);
         void* domain = nullptr;
@@ -187,8 +155,13 @@ Session::Session(std::shared_ptr<Library> library, const std::string& model, con
         for (const auto& op : kernels_) api.call<Status (*)(void*, const void*)>(add_op, domain, op.get());
         api.call<Status (*)(void*, void*)>(add_op_domain, settings, domain);
     }
-    api.call<Status (*)(const void*, const void*, size_t, const void*, void**)>(
-        create_session_from_array, api.env_, model.data(), model.size(), settings, &session_);
+    try {
+        api.call<Status (*)(const void*, const void*, size_t, const void*, void**)>(
+            create_session_from_array, api.env_, model.data(), model.size(), settings, &session_);
+    } catch (const Error& error) {
+        if (options.device == "cpu") throw;
+        throw Error("device '" + options.device + "' cannot run the model: " + error.what(), Error::Kind::device);
+    }
 }
 
 Session::~Session() {
@@ -235,6 +208,7 @@ void* Session::tensor_value(const Tensor& tensor) const {
 }
 
 void Session::run(Bindings& bindings) const {
+    const DenormalsAsZero denormals;
     bindings.library_ = library_;
     for (size_t i = 0; i < bindings.bound_.size(); ++i) bindings.values_[i] = bindings.value(bindings.bound_[i], *this);
     const size_t n_in = bindings.n_inputs_, n_out = bindings.bound_.size() - n_in;

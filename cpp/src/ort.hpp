@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -16,15 +17,18 @@ namespace lowdose::ort {
 // One loaded ONNX Runtime and its environment. Loading the same path twice gives the same library.
 class Library {
 public:
-    // Throws Error when the file cannot be loaded, is no ONNX Runtime, or is too old.
+    // path: in UTF-8. Throws Error when the file cannot be loaded, is no ONNX Runtime, or is too old.
     static std::shared_ptr<Library> load(const std::string& path);
     ~Library();
     Library(const Library&) = delete;
     Library& operator=(const Library&) = delete;
 
     const std::string& version() const { return version_; }
-    // Names such as "CPUExecutionProvider", in the library's order of preference.
+    // Names such as "CPUExecutionProvider", in the library's order of preference; then plug-ins that found a device.
     std::vector<std::string> providers() const;
+    // Loads a provider that is a library of its own, once. path: in UTF-8. Throws Error when it cannot be loaded, as
+    // where the driver of its device is missing.
+    void add_plugin(const std::string& provider, const std::string& path);
     bool takes_kernels() const { return kernel_table_ != nullptr; }
 
 private:
@@ -34,19 +38,25 @@ private:
 
     template <class Function, class... Arguments>
     void call(int slot, Arguments... arguments) const;
+    template <class Function, class... Arguments>
+    void call_in(const void* const* table, int slot, Arguments... arguments) const;
     template <class Function>
     Function function(int slot) const;
+    std::vector<const void*> devices_of(const std::string& provider) const;  // of a plug-in
 
     std::string version_;
     const void* const* table_ = nullptr;
     ops::Table kernel_table_ = nullptr;  // null: too old for our kernels
+    const void* const* named_provider_table_ = nullptr;
+    const void* const* plugin_table_ = nullptr;   // null: too old for plug-ins
+    std::map<std::string, std::string> plugins_;  // path by provider
     void* env_ = nullptr;
     void* memory_info_ = nullptr;
     void* allocator_ = nullptr;
 };
 
 struct SessionOptions {
-    std::string device = "cpu";  // "cpu", "cuda", "cuda:N", "tensorrt" or "tensorrt:N"
+    std::string device = "cpu";  // or "cuda", "tensorrt", "rtx", "directml", each alone or with ":N"
     int threads = 0;             // 0: one per core
     std::vector<std::pair<std::string, std::int64_t>> dimensions;  // values of named dimensions
     std::optional<ops::InstructionSet> kernels;  // our kernels run in place of function bodies; only on the CPU
@@ -81,6 +91,10 @@ public:
 private:
     friend class Bindings;
     void* tensor_value(const Tensor& tensor) const;
+    void append_provider(const std::string& device, void* settings) const;
+    void append_nvidia(bool cuda, const std::string& index, void* settings) const;
+    void append_plugin(const char* provider, const std::string& index, void* settings) const;
+    void append_directml(const std::string& index, void* settings) const;
 
     std::shared_ptr<Library> library_;
     std::vector<std::shared_ptr<const ops::CustomOp>> kernels_;

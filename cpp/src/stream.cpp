@@ -3,6 +3,7 @@
 #include <cmath>
 #include <string>
 
+#include "denormals.hpp"
 #include "error.hpp"
 #include "lowpass.hpp"
 
@@ -10,11 +11,22 @@ namespace lowdose {
 
 namespace {
 
+constexpr double most_pixels = 1ull << 31;  // of a frame
+
+void report(const StreamOptions& options, const char* step, double share) {
+    if (options.progress && !options.progress(step, share))
+        throw Error(std::string("cancelled before ") + step, Error::Kind::cancelled);
+}
+
 // Throws Error for options that do not fit the model or the frames.
 const StreamOptions& checked(const StreamOptions& options, const Contract& contract, int height, int width) {
     if (height < 1 || width < 1)
         throw Error("frames of " + std::to_string(height) + "x" + std::to_string(width) +
                     " pixels hold nothing to denoise");
+    if (static_cast<double>(height) * width > most_pixels)
+        throw Error("frames of " + std::to_string(height) + "x" + std::to_string(width) +
+                        " pixels need more memory than there can be",
+                    Error::Kind::memory);
     const Wanted& wanted = options.wanted;
     if (wanted.weight_set && (*wanted.weight_set < 0 || *wanted.weight_set >= contract.n_weight_sets))
         throw Error("weight set " + std::to_string(*wanted.weight_set) + " does not exist: the model has 0 to " +
@@ -29,14 +41,17 @@ const StreamOptions& checked(const StreamOptions& options, const Contract& contr
     if (options.scan && (options.scan->n_y < 1 || options.scan->n_x < 1))
         throw Error("a scan of " + std::to_string(options.scan->n_y) + "x" + std::to_string(options.scan->n_x) +
                     " positions holds nothing to denoise");
+    report(options, "opening the network", 0.0);
     return options;
 }
 
 size_t pixels(int height, int width) { return static_cast<size_t>(height) * static_cast<size_t>(width); }
 
-// What a stream holds beside its tiles: ring, result, states, blocks, and the spectrum of the low-pass after tiling.
-double held_bytes(const Contract& contract, const FrameRing& ring, size_t plane) {
-    const int n_planes = (ring.n_slots() + 1) * contract.n_channels + 2 * contract.block_frames +
+// What a stream holds beside its tiles: references, ring, result, states, blocks, and the spectrum of the low-pass
+// after tiling.
+double held_bytes(const Contract& contract, const References& references, const FrameRing& ring, size_t plane) {
+    const int n_planes = ((references.dark ? 1 : 0) + (references.gain ? 1 : 0)) * contract.n_channels +
+                         (ring.n_slots() + 1) * contract.n_channels + 2 * contract.block_frames +
                          (contract.n_states > 0 ? contract.n_states + 1 : 0) * contract.state_channels +
                          (contract.has_low_pass ? 1 : 0);
     return static_cast<double>(n_planes) * static_cast<double>(plane * sizeof(float));
@@ -51,17 +66,25 @@ Stream::Stream(std::shared_ptr<const Model> model, int height, int width, const 
       width_(width),
       options_(checked(options, contract_, height, width)),
       plane_(pixels(height, width)),
+      correction_(options.references, contract_.n_channels, height, width),
       ring_(contract_, options.scan.value_or(ScanShape{1, 1}), plane_ * static_cast<size_t>(contract_.n_channels)),
       blocks_(contract_, plane_),
       network_(*model_, height, width, options.threads, options.tile, options.max_bytes,
-               held_bytes(contract_, ring_, plane_)) {
+               held_bytes(contract_, options.references, ring_, plane_)) {
+    options_.references = {};  // copied; the caller's memory may go
     denoised_.resize(plane_ * static_cast<size_t>(contract_.n_channels));
     reset();
+    if (options.warm_up) warm_up();
+    report(options_, "the first frame", 1.0);
 }
 
 void Stream::reset() {
-    begin_sequence();
+    begin_scene();
     statistics_ = Statistics{};
+}
+
+void Stream::begin_scene() {
+    begin_sequence();
     choice_.reset();
     const Wanted& wanted = options_.wanted;
     if ((wanted.offset || !contract_.percentile_offset) && (wanted.weight_set || contract_.n_weight_sets == 1) &&
@@ -80,16 +103,38 @@ void Stream::begin_sequence() {
                        std::vector<float>(network_.aligned_px() * static_cast<size_t>(contract_.state_channels)));
 }
 
+// The first run allocates what later ones use again.
+void Stream::warm_up() {
+    report(options_, "warming up", 0.7);
+    Run run;
+    run.frames.assign(contract_.taps.size(), ring_.next());
+    for (int i = 0; i < contract_.n_states; ++i) run.states.push_back(states_[0].data());
+    if (contract_.n_states > 0) run.state = states_[1].data();
+    run.offset.assign(static_cast<size_t>(contract_.n_channels), 0.0f);
+    run.scale.assign(static_cast<size_t>(contract_.n_channels), 1.0f);
+    run.cutoff = 0.1f;  // so that a low-pass is computed
+    std::vector<float> block(contract_.block_frames > 0 ? plane_ * static_cast<size_t>(contract_.block_frames) : 0);
+    run.denoised = block.empty() ? denoised_.data() : block.data();
+    network_.run(run);
+    begin_sequence();
+}
+
 // The frames that come before the choice wait in the ring as they are; choose_settings subtracts their offset.
 bool Stream::push(const void* frame, std::ptrdiff_t row_stride_bytes, std::ptrdiff_t channel_stride_bytes, void* out) {
     if (options_.scan && ring_.count() == static_cast<long long>(options_.scan->n_y) * options_.scan->n_x)
         throw Error("the scan of " + std::to_string(options_.scan->n_y) + "x" + std::to_string(options_.scan->n_x) +
-                    " positions is complete: flush before the next one");
+                        " positions is complete: flush before the next one",
+                    Error::Kind::order);
     const Stopwatch watch;
-    for (int channel = 0; channel < contract_.n_channels; ++channel)
+    const float offset = choice_ ? choice_->offset : 0.0f;
+    for (int channel = 0; channel < contract_.n_channels; ++channel) {
+        float* plane = ring_.next() + static_cast<size_t>(channel) * plane_;
         to_float(static_cast<const unsigned char*>(frame) + channel * channel_stride_bytes, options_.in,
-                 row_stride_bytes, height_, width_, choice_ ? choice_->offset : 0.0f,
-                 ring_.next() + static_cast<size_t>(channel) * plane_);
+                 row_stride_bytes, height_, width_, correction_.any() ? 0.0f : offset, plane);
+        if (!correction_.any()) continue;
+        correction_.apply(channel, plane);
+        for (size_t i = 0; i < plane_; ++i) plane[i] -= offset;
+    }
     ring_.take();
     statistics_.convert.add(watch.milliseconds());
     statistics_.frames_in += 1;
@@ -108,7 +153,8 @@ bool Stream::flush(void* out) {
     begin_sequence();
     if (!complete)
         throw Error(contract_.method + " needs at least " + std::to_string(ring_.shortest()) +
-                    " frames and was given " + std::to_string(n_in) + "; use a single-frame model such as wcid");
+                        " frames and was given " + std::to_string(n_in) + "; use a single-frame model such as wcid",
+                    Error::Kind::order);
     return false;
 }
 
@@ -157,11 +203,13 @@ void Stream::run_step(long long index, float* out) {
 // A tile has not the frame's spectrum: with tiles the disc is kept on the whole frame.
 void Stream::filter() {
     const Stopwatch watch;
+    const DenormalsAsZero denormals;
     low_pass(denoised_.data(), height_, width_, choice_->cutoff, model_->transforms(), denoised_.data());
     statistics_.low_pass.add(watch.milliseconds());
 }
 
 void Stream::emit(long long index, const Stopwatch& since, void* out) {
+    n_out_ = index + 1;  // also when it fails: the next result is that of the next frame
     if (!choice_) choose_settings();
     const Stopwatch network_watch;
     run_step(index, denoised_.data());
@@ -172,7 +220,6 @@ void Stream::emit(long long index, const Stopwatch& since, void* out) {
     statistics_.output.add(watch.milliseconds());
     statistics_.total.add(since.milliseconds());
     statistics_.frames_out += 1;
-    n_out_ = index + 1;
 }
 
 }  // namespace lowdose

@@ -1,6 +1,7 @@
 // Frames in one by one, denoised frames out, as many as went in.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <vector>
@@ -8,6 +9,7 @@
 #include "blocks.hpp"
 #include "choice.hpp"
 #include "convert.hpp"
+#include "correction.hpp"
 #include "frame_network.hpp"
 #include "frames.hpp"
 #include "model.hpp"
@@ -23,6 +25,10 @@ struct StreamOptions {
     double max_bytes = 0;           // memory for the stream's buffers and one run of the network; 0: no cap
     Wanted wanted;                  // what is not given is chosen from the first frames when the first result is due
     std::optional<ScanShape> scan;  // for models with taps over a scan
+    References references;          // of the detector; copied
+    bool warm_up = false;           // run the network once before the first frame
+    // Told before each step of the preparation what comes and what share is done; false cancels it.
+    std::function<bool(const char* step, double share)> progress;
 };
 
 // Not thread-safe: one stream, one thread. A model may serve several streams.
@@ -42,7 +48,11 @@ public:
     // ends says. Throws Error when the sequence is too short for that.
     bool flush(void* out);
 
-    // Forgets the frames and, where they were automatic, the choices and statistics.
+    // Forgets the frames.
+    void begin_sequence();
+    // Forgets the frames and, where they were automatic, the choices.
+    void begin_scene();
+    // The statistics too.
     void reset();
 
     int latency_frames() const { return ring_.latency(); }
@@ -55,7 +65,7 @@ public:
     const StreamOptions& options() const { return options_; }
 
 private:
-    void begin_sequence();
+    void warm_up();
     void emit(long long index, const Stopwatch& since, void* out);
     void choose_settings();
     void run_network(long long index, float* out);
@@ -67,6 +77,7 @@ private:
     int height_, width_;
     StreamOptions options_;
     size_t plane_;  // pixels of a frame
+    Correction correction_;
     FrameRing ring_;
     Blocks blocks_;
     FrameNetwork network_;

@@ -84,9 +84,10 @@ int tile_for_memory(int height, int width, const TileRules& rules, double bytes_
     const int tile = static_cast<int>(std::sqrt(std::max(0.0, max_px))) - 2 * round_up(rules.margin_px, step);
     if (tile < std::max(smallest_tile, step))
         throw Error("a memory cap that leaves " +
-                    std::to_string(static_cast<long long>(std::max(0.0, max_bytes) / 1e6)) +
-                    " MB for tiles is too small for frames of " + std::to_string(height) + "x" + std::to_string(width) +
-                    " pixels; raise the cap (--max-mem)");
+                        std::to_string(static_cast<long long>(std::max(0.0, max_bytes) / 1e6)) +
+                        " MB for tiles is too small for frames of " + std::to_string(height) + "x" +
+                        std::to_string(width) + " pixels; raise the cap (--max-mem, max_bytes)",
+                    Error::Kind::memory);
     return tile;
 }
 

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import onnx
-
 from lowdose import __version__
 from lowdose.errors import LowdoseError
+from lowdose_export.checked import write_checked
 from lowdose_export.graph import build_model, contract
-from lowdose_export.memory import bytes_per_px
-from lowdose_export.model_file import check_out, set_metadata
+from lowdose_export.model_file import check_out
 from lowdose_export.parity import check_parity
 from lowdose_train.blind_spot import BlindSpotNetwork
 from lowdose_train.checkpoint import load_checkpoint
@@ -38,17 +35,8 @@ def export_blind_spot(checkpoints: Sequence[Path], out: Path, *, overwrite: bool
         [weight_set(path, record) for path, (_, record) in zip(checkpoints, loaded, strict=True)],
     )
     metadata["lowdose_version"] = __version__
-    metadata["bytes_per_px"] = 1.0  # until it is measured: the measurement needs the file
-    model = build_model(networks, metadata)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=".export-") as folder:
-        unfinished = Path(folder) / out.name
-        onnx.save(model, unfinished)
-        metadata["bytes_per_px"] = bytes_per_px(unfinished, metadata)
-        set_metadata(model, metadata)
-        onnx.save(model, unfinished)
-        differences = check_parity(unfinished, networks)
-        unfinished.replace(out)
-    return differences
+    metadata["bytes_per_px"] = 1.0  # until it is measured
+    return write_checked(build_model(networks, metadata), out, lambda path: check_parity(path, networks))
 
 
 def weight_set(path: Path, record: dict[str, Any]) -> dict[str, Any]:

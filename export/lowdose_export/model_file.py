@@ -22,23 +22,25 @@ class Graph:
     """Nodes and weights of an ONNX graph, in the order in which they are added. Values are called by their names.
 
     parameters: names and tensors of a PyTorch network. A weight that is one of them has its name in the file, so that
-    training can begin with a model file (`lowdose_train.checkpoint`).
+    training can begin with a model file (`lowdose_train.checkpoint`). prefix: of all other names, for nodes that join
+    those of another graph.
     """
 
-    def __init__(self, parameters: Iterable[tuple[str, Any]] = ()) -> None:
+    def __init__(self, parameters: Iterable[tuple[str, Any]] = (), *, prefix: str = "") -> None:
+        self.prefix = prefix
         self.nodes: list[onnx.NodeProto] = []
         self.weights: list[onnx.TensorProto] = []
         self.names = {id(tensor): name for name, tensor in parameters}
 
     def add(self, operator: str, *inputs: str, **attributes: Any) -> str:
         """A node with one output, whose name is returned."""
-        output = f"{operator}_{len(self.nodes)}"
+        output = f"{self.prefix}{operator}_{len(self.nodes)}"
         self.nodes.append(helper.make_node(operator, inputs, [output], **attributes))
         return output
 
     def constant(self, values: NDArray[Any] | Sequence[int]) -> str:
         """A weight (integers become int64), whose name is returned."""
-        name = f"weight_{len(self.weights)}"
+        name = f"{self.prefix}weight_{len(self.weights)}"
         array = values if isinstance(values, np.ndarray) else np.array(values, np.int64)
         self.weights.append(numpy_helper.from_array(array, name))
         return name

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,8 +12,8 @@ from onnx import TensorProto, helper
 from lowdose import __version__
 from lowdose.errors import LowdoseError
 from lowdose_export.blind_spot import weight_set
+from lowdose_export.checked import write_checked
 from lowdose_export.functions import OPSET
-from lowdose_export.memory import bytes_per_px
 from lowdose_export.model_file import IR_VERSION, SPEC, check_out, set_metadata
 from lowdose_export.udvd_graph import UdvdGraph
 from lowdose_export.udvd_parity import check_udvd_parity
@@ -44,16 +42,7 @@ def export_udvd(checkpoints: Sequence[Path], out: Path, *, overwrite: bool = Fal
     else:
         assert isinstance(network, ScanUdvd)
         model = scan_model(network, trained_on, record["settings"]["neighbours"])
-    metadata = json.loads(model.metadata_props[0].value)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=".export-") as folder:
-        unfinished = Path(folder) / out.name
-        onnx.save(model, unfinished)
-        metadata["bytes_per_px"] = bytes_per_px(unfinished, metadata, MEMORY_SIDES_PX)
-        set_metadata(model, metadata)
-        onnx.save(model, unfinished)
-        differences = check_udvd_parity(unfinished, network)
-        unfinished.replace(out)
-    return differences
+    return write_checked(model, out, lambda path: check_udvd_parity(path, network), memory_sides_px=MEMORY_SIDES_PX)
 
 
 def movie_model(network: MovieUdvd, trained_on: dict[str, Any]) -> onnx.ModelProto:

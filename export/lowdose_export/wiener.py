@@ -7,7 +7,6 @@ it sees, where the stream subtracts that of the frames fitted to. Over a scan bo
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,8 +17,8 @@ from onnx import TensorProto, helper
 
 from lowdose import __version__
 from lowdose.wiener import BlindFilter
+from lowdose_export.checked import write_checked
 from lowdose_export.functions import OPSET
-from lowdose_export.memory import bytes_per_px
 from lowdose_export.model_file import IR_VERSION, SPEC, Graph, check_out, set_metadata
 from lowdose_export.wiener_parity import check_wiener_parity, is_scan
 
@@ -42,15 +41,14 @@ def export_wiener(
     """
     check_out(out, overwrite)
     metadata = wiener_contract(fitted, channels, fitted_to)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=".export-") as folder:
-        unfinished = Path(folder) / out.name
-        of_any_size = replace(fitted, level=fitted.level[:, :1, :1], scale=fitted.scale[:, :1, :1])
-        onnx.save(wiener_model(of_any_size, metadata), unfinished)
-        metadata["bytes_per_px"] = bytes_per_px(unfinished, metadata, MEMORY_SIDES_PX)
-        onnx.save(wiener_model(fitted, metadata), unfinished)
-        differences = check_wiener_parity(unfinished, fitted)
-        unfinished.replace(out)
-    return differences
+    of_any_size = replace(fitted, level=fitted.level[:, :1, :1], scale=fitted.scale[:, :1, :1])
+    return write_checked(
+        wiener_model(fitted, metadata),
+        out,
+        lambda path: check_wiener_parity(path, fitted),
+        memory_sides_px=MEMORY_SIDES_PX,
+        of_any_size=wiener_model(of_any_size, metadata),
+    )
 
 
 def wiener_contract(fitted: BlindFilter, channels: list[str], fitted_to: dict[str, Any]) -> dict[str, Any]:

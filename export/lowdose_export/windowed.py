@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import math
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,8 +17,8 @@ from lowdose import __version__
 from lowdose.errors import LowdoseError
 from lowdose.model import load
 from lowdose_export.blind_spot import weight_set
-from lowdose_export.memory import bytes_per_px
-from lowdose_export.model_file import check_out, set_metadata
+from lowdose_export.checked import write_checked
+from lowdose_export.model_file import check_out
 from lowdose_export.noise2void import noise2void_contract, noise2void_model
 from lowdose_export.synthesis import synthesis_contract, synthesis_model
 from lowdose_train.checkpoint import load_checkpoint
@@ -51,17 +49,8 @@ def export_windowed(checkpoints: Sequence[Path], out: Path, *, overwrite: bool =
     network, record = load_checkpoint(checkpoints[0])
     assert isinstance(network, UNet | ThreeDirections)
     model = windowed_model_of(network, weight_set(checkpoints[0], record))
-    metadata = json.loads(model.metadata_props[0].value)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=".export-") as folder:
-        unfinished = Path(folder) / out.name
-        onnx.save(model, unfinished)
-        sides_px = BLOCK_MEMORY_SIDES_PX if "block" in metadata else MEMORY_SIDES_PX
-        metadata["bytes_per_px"] = bytes_per_px(unfinished, metadata, sides_px)
-        set_metadata(model, metadata)
-        onnx.save(model, unfinished)
-        differences = check_windowed_parity(unfinished, network)
-        unfinished.replace(out)
-    return differences
+    sides_px = BLOCK_MEMORY_SIDES_PX if isinstance(network, ThreeDirections) else MEMORY_SIDES_PX
+    return write_checked(model, out, lambda path: check_windowed_parity(path, network), memory_sides_px=sides_px)
 
 
 def windowed_model_of(network: UNet | ThreeDirections, trained_on: dict[str, Any]) -> onnx.ModelProto:

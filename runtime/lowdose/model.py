@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from lowdose import _core
 from lowdose.devices import available_devices, check_device, runtime_path
+from lowdose.engine_file import read_engine
 from lowdose.errors import LowdoseError
 from lowdose.sample import sample_windows
 from lowdose.source import ArraySource, Frame, FrameSource
@@ -72,8 +73,9 @@ class Stream:
     def push(self, frame: Frame) -> Frame | None:
         """Take one frame of the stream's dtype; return the next result, or None at the start.
 
-        A frame is (height, width), for models of several channels (n_channels, height, width). The patterns of a
-        scan come row by row. Raises LowdoseError for another shape or dtype, for NaN or infinite pixels and for a
+        A frame is (height, width), for models of several channels (n_channels, height, width): an array, or whatever
+        gives a buffer or a DLPack capsule of the CPU's memory, taken without a copy. The patterns of a scan come row by
+        row. Raises LowdoseError for another shape or dtype, for NaN or infinite pixels and for a
         frame behind the scan's last position; such a frame is not taken.
         """
         return self._core.push(frame)
@@ -244,7 +246,7 @@ def open_on_device(path: Path, device: str, kernels: bool) -> _core.Model:
         try:
             return _core.Model(str(path), runtime_path(), candidate, kernels)
         except LowdoseError:
-            continue  # built for a GPU, but none is here; Model.device says what was taken
+            continue  # it does not take all of this graph; Model.device says what was taken
     return _core.Model(str(path), runtime_path(), cpu, kernels)
 
 
@@ -257,7 +259,8 @@ def bundled_models() -> dict[str, Path]:
 def load(name_or_path: str | Path, *, device: str = "auto", kernels: bool = True) -> Model:
     """Open a bundled model by name ("wcvd", "wcid") or a model file by path.
 
-    device: "auto", "cpu", "cuda[:N]" or "tensorrt[:N]"; an explicit device that is not there is an error.
+    device: "auto", "cpu", or "cuda", "tensorrt", "rtx" or "directml" with or without ":N"; an explicit device that is
+    not there, or does not take all of the graph, is an error.
     kernels: on the CPU, run compiled kernels instead of the functions in the file (`False`: to compare, or in doubt).
     The environment variable LOWDOSE_CPU lowers their instruction set: avx512, avx2, sse4.2 or portable.
     Raises LowdoseError for an unknown name and for a file that is not ONNX, lacks lowdose's metadata or
@@ -269,4 +272,10 @@ def load(name_or_path: str | Path, *, device: str = "auto", kernels: bool = True
     path = Path(name_or_path)
     if not path.is_file():
         raise LowdoseError(f"no model '{name_or_path}': expected a file or one of {', '.join(bundled)}")
+    if path.suffix == ".engine":
+        key = read_engine(path).key
+        raise LowdoseError(
+            f"{path} is an engine for frames of {key.height}x{key.width}, which only benchmarks/gpu.py runs so far; "
+            "give the model file, with device='rtx' where there is such a GPU"
+        )
     return Model(path, path.stem, device, kernels)

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "spares.hpp"
+
 namespace lowdose::ops {
 
 namespace {
@@ -41,8 +43,8 @@ struct alignas(64) Line {
     float pixels[16];
 };
 
-// Memory of a thread; it only grows.
-struct ThreadMemory {
+// Scratch memory of one band; it only grows.
+struct BandMemory {
     std::vector<const float*> lines;
     std::vector<float> pixels;
     std::vector<Line> features;
@@ -99,9 +101,10 @@ void BlindSpot::prepare(const BlindSpotWeights& weights) {
 int BlindSpot::n_bands(int height) { return (height + band_rows - 1) / band_rows; }
 
 void BlindSpot::run_band(const float* const* frames, int height, int width, int band, float* out) const {
-    static thread_local ThreadMemory memory;
+    static Spares<BandMemory> spares;
+    const auto memory = spares.take();
     const int first = band * band_rows;
-    rows_.run(network_, frames, height, width, first, std::min(first + band_rows, height), memory.reserve(network_),
+    rows_.run(network_, frames, height, width, first, std::min(first + band_rows, height), memory->reserve(network_),
               out);
 }
 

@@ -140,7 +140,7 @@ void run_pass(const FftPlan& plan, int radix, int done, float sign, const float*
     }
 }
 
-void run(const FftPlan& plan, int sign, float* re, float* im, float* scratch_re, float* scratch_im) {
+bool run(const FftPlan& plan, int sign, float* re, float* im, float* scratch_re, float* scratch_im) {
     float *from_re = re, *from_im = im, *to_re = scratch_re, *to_im = scratch_im;
     int done = 1;
     for (int i = 0; i < plan.n_factors; ++i) {
@@ -152,11 +152,7 @@ void run(const FftPlan& plan, int sign, float* re, float* im, float* scratch_re,
         to_re = re_before;
         to_im = im_before;
     }
-    if (from_re != re) {
-        const size_t bytes = static_cast<size_t>(plan.length) * fft_block * sizeof(float);
-        std::memcpy(re, from_re, bytes);
-        std::memcpy(im, from_im, bytes);
-    }
+    return from_re != re;
 }
 
 }  // namespace

@@ -17,9 +17,9 @@ struct FftPlan {
 
 struct FftPasses {
     const char* name;
-    // Transforms fft_block sequences in place; sign -1 forward, +1 backward, not normalised. The scratch memory is as
-    // large as the data.
-    void (*run)(const FftPlan& plan, int sign, float* re, float* im, float* scratch_re, float* scratch_im);
+    // Transforms fft_block sequences; sign -1 forward, +1 backward, not normalised. The scratch memory is as large as
+    // the data. Returns true when the result is there, false when it is in the place of the data.
+    bool (*run)(const FftPlan& plan, int sign, float* re, float* im, float* scratch_re, float* scratch_im);
 };
 
 extern const FftPasses fft_portable;

@@ -2,70 +2,81 @@
 
 from __future__ import annotations
 
+import itertools
 import json
-import math
-import os
-import platform
-import time
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import click
-import numpy as np
 
-import lowdose
+from lowdose.bench.camera import at_camera_rate
+from lowdose.bench.compare import compare
+from lowdose.bench.machine import machine
+from lowdose.bench.streams import Case, measure
 from lowdose.errors import LowdoseError
-from lowdose.model import NO_LOW_PASS, Model, Settings, load
 
-WARM_UP = 3
-SCAN = (4, 5)
-TOLERANCE = 1e-4  # of the range of the output; U-Nets sum thousands of products per pixel
+Decorated = TypeVar("Decorated", bound=Callable[..., Any])
+
+
+def several(name: str, default: tuple[str, ...], help_text: str) -> Callable[[Decorated], Decorated]:
+    """An option that may be given more than once."""
+    return click.option(f"--{name}", f"{name}s", multiple=True, default=default, show_default=True, help=help_text)
 
 
 @click.command()
-@click.option("--model", "model_name", default="wcvd", show_default=True, help="Bundled model or model file.")
-@click.option(
-    "--size",
-    "sizes",
-    multiple=True,
-    default=("512x512", "1024x1024"),
-    show_default=True,
-    help="HxW; may be repeated.",
-)
-@click.option("--frames", default=20, show_default=True, help="Timed frames.")
-@click.option("--device", default="auto", show_default=True)
-@click.option("--threads", default=0, help="CPU threads; 0 for one per core.")
+@several("model", ("wcvd",), "Method, bundled model or model file; no-op: what the engine itself takes.")
+@several("size", ("512x512", "1024x1024"), "HxW.")
+@several("device", ("auto",), "As of `lowdose denoise`.")
+@click.option("--threads", multiple=True, type=int, default=(0,), help="CPU threads; 0 for one per core.  [default: 0]")
+@click.option("--frames", default=50, show_default=True, help="Timed frames.")
 @click.option("--lowpass", "cutoff", default=1 / 7, help="Cutoff in cycles/pixel; 1 for none.  [default: 1/7]")
+@click.option("--compare", "comparing", is_flag=True, help="Beside other engines, in turns; needs 'lowdose[export]'.")
+@click.option("--camera", "camera_fps", type=float, metavar="FPS", help="Frames come at this rate; count late ones.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def bench(
-    model_name: str,
+    models: tuple[str, ...],
     sizes: tuple[str, ...],
+    devices: tuple[str, ...],
+    threads: tuple[int, ...],
     frames: int,
-    device: str,
-    threads: int,
     cutoff: float,
+    comparing: bool,
+    camera_fps: float | None,
     as_json: bool,
 ) -> None:
-    """Latency per frame of uint16 frames, host memory to host memory."""
-    model = load(model_name, device=device)
-    rows = [measure(model, *parse_size(size), frames, threads, cutoff) for size in sizes]
-    facts = {
-        "model": model.name, "device": model.device, "runtime": model.runtime, "lowdose": lowdose.__version__,
-        "cpu": cpu_name(), "cores": os.cpu_count(), "threads": threads, "cutoff": cutoff, "rows": rows,
-    }  # fmt: skip
+    """Latency per frame of uint16 frames, host memory to host memory.
+
+    --model, --size, --device and --threads may be given more than once: every combination is timed. Outputs are checked
+    before anything is timed.
+    """
+    if comparing and camera_fps:
+        raise LowdoseError("--compare and --camera are two benchmarks; give one of them")
+    if frames < 1 or (camera_fps is not None and not camera_fps > 0):
+        raise LowdoseError("--frames takes a number above 0, and so does --camera")
+    cases = [
+        Case(model, *parse_size(size), device, n_threads, cutoff)
+        for model, device, n_threads, size in itertools.product(models, devices, threads, sizes)
+    ]
+    facts = machine()
+    if not as_json:
+        click.echo(f"{facts['cpu']} ({' '.join(facts['cpu_flags'])}), {facts['cores']} cores, {facts['system']}")
+        versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
+        click.echo(f"lowdose {facts['lowdose']} {facts['commit'] or ''}, Python {facts['python']}, {versions}")
+    rows = []
+    for number, case in enumerate(cases):
+        if comparing:
+            rows.append(compare(case, frames))
+            lines = comparison(rows[-1])
+        elif camera_fps:
+            rows.append(at_camera_rate(case, camera_fps, frames))
+            lines = camera_line(rows[-1], first=number == 0)
+        else:
+            rows.append(measure(case, frames))
+            lines = latency_line(rows[-1], first=number == 0)
+        if not as_json:
+            click.echo("\n".join(lines))
     if as_json:
-        click.echo(json.dumps(facts, indent=2))
-        return
-    click.echo(f"{model.name} on {model.device}, {model.runtime}, lowdose {lowdose.__version__}")
-    click.echo(f"{cpu_name()}, {os.cpu_count()} cores")
-    click.echo("  size        p50 ms   p95 ms   p99 ms   max ms   frames/s  Mpixel/s")
-    for row in rows:
-        total = row["stages"]["total"]
-        click.echo(
-            f"  {row['size']:10}"
-            + "".join(f" {total[name]:8.2f}" for name in ("p50_ms", "p95_ms", "p99_ms", "max_ms"))
-            + f" {row['frames_per_s']:10.1f} {row['mpixel_per_s']:9.1f}"
-        )
+        click.echo(json.dumps({"machine": facts, "rows": rows}, indent=2))
 
 
 def parse_size(text: str) -> tuple[int, int]:
@@ -75,51 +86,38 @@ def parse_size(text: str) -> tuple[int, int]:
     return int(height), int(width)
 
 
-def measure(model: Model, height: int, width: int, n_frames: int, threads: int, cutoff: float) -> dict[str, Any]:
-    """Times of one frame size; before anything is timed, the output is compared with that of tiled frames."""
-    random = np.random.default_rng(0)
-    if block := model.metadata.get("block"):  # whole blocks, or the rate would depend on where they begin
-        hop = block["n_frames"] - block["overlap"]
-        n_frames = -(-n_frames // hop) * hop
-    scan = SCAN if model.scan else None
-    n_checked = math.prod(SCAN) if model.scan else WARM_UP + len(model.taps)
-    shape = (height, width) if len(model.channels) == 1 else (len(model.channels), height, width)
-    frames = random.poisson(100, (n_checked, *shape)).astype(np.uint16)
-    settings = Settings(0, cutoff if model.metadata["low_pass"] else NO_LOW_PASS, 0.0)
-    stream = model.stream(height, width, np.uint16, scan=scan, settings=settings, threads=threads)
-    outputs = [out for frame in frames if (out := stream.push(frame)) is not None] + stream.flush()
-    stack = frames if scan is None else frames.reshape(*scan, *shape)
-    expected = model.denoise(stack, settings=settings, threads=threads, tile=max(height, width) // 2 + 1)
-    if not np.abs(np.stack(outputs) - expected.reshape(frames.shape)).max() <= TOLERANCE * np.ptp(expected):
-        raise LowdoseError(f"{model.name} gives wrong frames of {height}x{width}: nothing was timed")
-    # A scan long enough for the frames that fill it and those that are timed.
-    timed_scan = None if scan is None else (scan[0] + n_frames, scan[1])
-    stream = model.stream(height, width, np.uint16, scan=timed_scan, settings=settings, threads=threads)
-    for i in range(stream.latency_frames + WARM_UP):
-        stream.push(frames[i % len(frames)])
-    before = stream.stats["frames_out"]
-    start = time.perf_counter()
-    for i in range(n_frames):
-        stream.push(frames[i % len(frames)])
-    seconds = time.perf_counter() - start
-    stats = stream.stats
-    stages = {name: value for name, value in stats.items() if isinstance(value, dict)}
-    rate = (stats["frames_out"] - before) / seconds
-    return {
-        "size": f"{height}x{width}",
-        "frames_per_s": rate,
-        "mpixel_per_s": rate * height * width / 1e6,
-        "stages": stages,
-    }
+LATENCIES = ("p50_ms", "p95_ms", "p99_ms", "max_ms")
 
 
-def cpu_name() -> str:
-    """The processor's own name where the system tells it."""
-    try:
-        with Path("/proc/cpuinfo").open(encoding="utf-8") as file:
-            for line in file:
-                if line.startswith("model name"):
-                    return line.split(":", 1)[1].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
+def named(row: dict[str, Any]) -> str:
+    return f"{row['model'][-20:]:20} {row['device']:8} {row['threads'] or 'all':>7} {row['size']:>10}"
+
+
+def latencies(row: dict[str, Any]) -> str:
+    return "".join(f" {row[name]:8.2f}" for name in LATENCIES)
+
+
+HEAD = f"{'model':20} {'device':8} {'threads':>7} {'size':>10}   p50 ms   p95 ms   p99 ms   max ms"
+
+
+def latency_line(row: dict[str, Any], *, first: bool) -> list[str]:
+    memory = "-" if row["peak_memory_mb"] is None else f"{row['peak_memory_mb']:.0f}"
+    stages = ", ".join(f"{name} {value:.2f}" for name, value in row["stages_p50_ms"].items())
+    rates = f" {row['frames_per_s']:8.1f} {row['mpixel_per_s']:8.1f} {memory:>8}  {stages}"
+    head = [f"{HEAD} frames/s  Mpix/s  peak MB  stages (p50, ms)"] if first else []
+    return [*head, named(row) + latencies(row) + rates]
+
+
+def camera_line(row: dict[str, Any], *, first: bool) -> list[str]:
+    late = f"    {row['late']} of {row['frames']} at {row['camera_frames_per_s']:g} frames/s"
+    return [*([f"{HEAD}    late"] if first else []), named(row) + latencies(row) + late]
+
+
+def comparison(row: dict[str, Any]) -> list[str]:
+    threads = f"{row['threads'] or 'all'} thread{'' if row['threads'] == 1 else 's'}"
+    cutoff = f"low-pass {row['cutoff']:.3f}" if row["cutoff"] < 1 else "no low-pass"
+    lines = [f"{row['model']}, {row['size']}, {threads}, {cutoff}, medians of {row['rounds']} rounds in turns"]
+    for engine in row["engines"]:
+        lines.append(f"  {engine['p50_ms']:9.2f} ms  {engine['ratio']:6.2f}x  {engine['engine']}, {engine['form']}")
+    lines.append(f"  {row['network_p50_ms']:9.2f} ms of lowdose's are the network")
+    return lines + [f"  not there: {reason}" for reason in row["missing"]]

@@ -64,12 +64,15 @@ def parse_tile(text: str) -> int:
 @click.option(
     "--model",
     "model_name",
-    default="wcvd",
+    default="wiener",
     show_default=True,
     help="auto, wiener, reucid, a classical filter, a bundled model or a file.",
 )
 @click.option(
-    "--device", default="auto", metavar="auto|cpu|cuda[:N]|tensorrt[:N]", help="Where to run.  [default: auto]"
+    "--device",
+    default="auto",
+    metavar="auto|cpu|cuda|tensorrt|rtx|directml",
+    help="Where to run; cuda:1 is the second GPU.  [default: auto]",
 )
 @click.option("--drift", is_flag=True, help="Bring all frames onto the first; saves the shifts as OUT.drift.csv.")
 @click.option("--lowpass", default="auto", metavar="auto|CUTOFF|none", help="In cycles/pixel.  [default: auto]")

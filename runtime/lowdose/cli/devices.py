@@ -7,32 +7,34 @@ import json
 import click
 
 from lowdose import _core
-from lowdose.devices import available_devices, runtime_path
-
-EXTRAS = {"cuda": "gpu", "tensorrt": "gpu"}
+from lowdose.devices import DEVICES, available_devices, problem_with, runtime_path
 
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def devices(as_json: bool) -> None:
-    """What models can run on here, and what would add the rest."""
+    """What models can run on here, and what would add the rest.
+
+    A small model is opened on each device, so one that is listed as available works.
+    """
     path = runtime_path()
     version, providers = _core.runtime_info(path)
     available = available_devices()
+    missing = {name: problem for name in DEVICES if (problem := problem_with(name, path)) is not None}
     facts = {
         "onnxruntime": version,
         "path": path,
         "providers": providers,
         "available": available,
-        "missing": {name: f"pip install 'lowdose[{extra}]'" for name, extra in EXTRAS.items() if name not in available},
+        "missing": {
+            name: {"needs": DEVICES[name].needs, "problem": problem, "command": DEVICES[name].command}
+            for name, problem in missing.items()
+        },
     }
     if as_json:
         click.echo(json.dumps(facts, indent=2))
         return
     click.echo(f"ONNX Runtime {version} ({path})")
     click.echo(f"available: {', '.join(available)}")
-    for name, command in EXTRAS.items():
-        if name not in available:
-            click.echo(
-                f"missing:   {name} (NVIDIA GPU; pip uninstall onnxruntime, then pip install 'lowdose[{command}]')"
-            )
+    for name, problem in missing.items():
+        click.echo(f"missing:   {name} ({DEVICES[name].needs}): {problem}")

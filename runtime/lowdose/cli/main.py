@@ -12,6 +12,9 @@ from lowdose.errors import LowdoseError
 
 COMMANDS = ("bench", "demo", "denoise", "devices", "evaluate", "info", "live", "models", "simulate")
 
+EXTRAS = {"engine": "rtx"}
+"""Of commands that have not the name of their extra."""
+
 
 class Commands(click.Group):
     """Loads a sub-command only when it is asked for, so that `lowdose --help` stays quick."""
@@ -34,16 +37,17 @@ class Commands(click.Group):
 
 def missing_extra(name: str, module: str) -> click.Command:
     """Stand-in for a command whose packages are not installed: says which extra brings them."""
+    extra = EXTRAS.get(name, name)
 
     @click.command(
         name,
-        short_help=f"Needs {module}: pip install 'lowdose[{name}]'.",
+        short_help=f"Needs {module}: pip install 'lowdose[{extra}]'.",
         context_settings={"ignore_unknown_options": True},
     )
     @click.argument("arguments", nargs=-1)
     def command(arguments: tuple[str, ...]) -> None:
         raise LowdoseError(
-            f"'lowdose {name}' needs the package {module}, which is not installed: pip install 'lowdose[{name}]'"
+            f"'lowdose {name}' needs the package {module}, which is not installed: pip install 'lowdose[{extra}]'"
         )
 
     return command

@@ -16,7 +16,7 @@ def stream_bytes(n_taps: int, n_slots: int, n_channels: int, height: int, width:
     """About what a stream holds: spectra of `n_slots` frames and of the kernels (those of an end too), and planes."""
     spectrum = 8.0 * height * (width / 2 + 1)
     kernels = 2 * n_taps * n_channels**2
-    return spectrum * (n_slots * n_channels + kernels + 1) + 4.0 * height * width * (4 * n_channels + 2)
+    return spectrum * (n_slots * n_channels + kernels + 1) + 4.0 * height * width * (2 * n_channels + 2)
 
 
 @dataclass(frozen=True)

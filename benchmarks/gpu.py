@@ -1,0 +1,236 @@
+"""GPU speed and correctness: `python -m benchmarks.gpu > benchmarks/GPU.md`, on a machine with an NVIDIA GPU.
+
+Needs a PyTorch with CUDA, and what docs/gpu.md lists for the devices. All times are host memory to host memory, one
+frame at a time, and all engines are measured in this one process.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import click
+import numpy as np
+import onnx
+import torch
+from benchmarks.gpu_correctness import SIDES_PX, TOLERANCE, correctness
+from benchmarks.gpu_engine import engine_difference, engine_step
+from benchmarks.udvd_cache import network_of
+from numpy.typing import NDArray
+from torch import nn
+
+from lowdose.bench.compare import Question
+from lowdose.bench.machine import machine
+from lowdose.devices import DEVICES, available_devices, problem_with, runtime_path
+from lowdose.errors import LowdoseError
+from lowdose.model import Settings, bundled_models, load
+from lowdose_export.engine_graph import contract_of
+from lowdose_export.half import to_half
+from lowdose_export.parity import torch_low_pass
+from lowdose_export.peers import torch_network
+from lowdose_export.udvd import movie_model
+from lowdose_export.windowed import windowed_model_of
+from lowdose_train.blind_spot import BlindSpotNetwork
+from lowdose_train.noise2void import noise2void_network
+from lowdose_train.unet import UNet
+
+CUTOFF = 1 / 7
+WARM_UP, ROUNDS, LONG_RUN = 30, 500, 10_000
+CASES = (
+    ("wcvd", 512),
+    ("wcvd", 1024),
+    ("wcvd", 2048),
+    ("udvd-full", 1024),
+    ("udvd-lite", 1024),
+    ("n2v-full-dual", 512),
+)
+GOALS_MS = {("wcvd", 1024): 0.5, ("udvd-full", 1024): 60.0, ("n2v-full-dual", 512): 4.0}
+"""p50, host to host. The papers: 2.31 (network only, A100), 590 and 22."""
+PRECISIONS = ("fp32", "fp16")
+
+Rows = Iterator[str]
+
+
+def gpu() -> torch.device:
+    """Raises LowdoseError where PyTorch finds none."""
+    if not torch.cuda.is_available():
+        raise LowdoseError(
+            f"this benchmark needs an NVIDIA GPU and a PyTorch with CUDA; PyTorch {torch.__version__} finds none. "
+            "'lowdose devices' says what lowdose finds"
+        )
+    return torch.device("cuda")
+
+
+def accelerators() -> list[str]:
+    return [device for device in available_devices() if device != "cpu"]
+
+
+def network_and_file(name: str, folder: Path) -> tuple[nn.Module, Path]:
+    """The PyTorch network and its model file; the published widths, which are not bundled, have random weights."""
+    path = folder / f"{name}.onnx"
+    if name == "wcvd":
+        model = load("wcvd", device="cpu")
+        question = Question(model, np.zeros((3, 1, 8, 8), np.float32), Settings(0, CUTOFF, 0.0), 0)
+        network: nn.Module | None = torch_network(question)
+        assert network is not None
+        return network, bundled_models()["wcvd"]
+    if name.startswith("udvd"):
+        udvd = network_of(name.removeprefix("udvd-"))
+        onnx.save(movie_model(udvd, {"name": "random"}), path)
+        return udvd, path
+    unet = noise2void_network(2, "full")
+    unet.draw(torch.Generator().manual_seed(0))
+    onnx.save(windowed_model_of(unet, {"name": "random"}), path)
+    return unet.eval(), path
+
+
+def timed(step: Callable[[], Any], rounds: int) -> tuple[float, float]:
+    """p50 and p99 in ms after a warm-up."""
+    times = []
+    for round_ in range(WARM_UP + rounds):
+        start = perf_counter()
+        step()
+        if round_ >= WARM_UP:
+            times.append(1e3 * (perf_counter() - start))
+    p50, p99 = np.percentile(times, [50, 99])
+    return float(p50), float(p99)
+
+
+def random_frames(n: int, n_channels: int, side: int) -> NDArray[np.uint16]:
+    shape = (n, n_channels, side, side) if n_channels > 1 else (n, side, side)
+    return np.random.default_rng(0).poisson(5, shape).astype(np.uint16)
+
+
+def stream_step(path: Path, device: str, side: int) -> Callable[[], Any]:
+    """A push of the next frame of uint16 to a stream of lowdose."""
+    model = load(path, device=device)
+    settings = Settings(0, CUTOFF, 0.0) if model.has_choice else None
+    stream = model.stream(side, side, np.uint16, settings=settings)
+    frames = random_frames(8, len(model.channels), side)
+    state = {"n": 0}
+
+    def step() -> Any:
+        state["n"] += 1
+        return stream.push(frames[state["n"] % len(frames)])
+
+    return step
+
+
+def torch_step(
+    network: nn.Module, side: int, precision: str, compiled: bool, device: torch.device
+) -> Callable[[], Any]:
+    """As many frames as the network sees, to the device, through it, and one back."""
+    network = network.to(device)
+    run: Callable[..., Any] = torch.compile(network, mode="reduce-overhead") if compiled else network
+    n_planes = 3 if isinstance(network, BlindSpotNetwork) else 2 if isinstance(network, UNet) else 5
+    frames = random_frames(n_planes, 1, side).astype(np.float32)
+    host = torch.from_numpy(frames)[None]
+
+    @torch.inference_mode()
+    def step() -> Any:
+        with torch.autocast(device.type, torch.float16, enabled=precision == "fp16"):
+            result = run(host.to(device))
+        if isinstance(network, BlindSpotNetwork):
+            result = torch_low_pass(result.float(), CUTOFF)
+        return result.cpu()
+
+    return step
+
+
+def speed(device: torch.device, rounds: int) -> Rows:
+    yield "## Speed, host memory to host memory\n"
+    yield "lowdose: a stream of uint16 frames. TensorRT-RTX, PyTorch: float32 frames. Low-pass included in wcvd.\n"
+    yield "| model | size | precision | engine | p50 ms | p99 ms | frames/s | goal ms |"
+    yield "|" + "---|" * 8
+    with tempfile.TemporaryDirectory() as folder:
+        for name, side in CASES:
+            network, path = network_and_file(name, Path(folder))
+            model = onnx.load(path)
+            half = Path(folder) / f"{name}-half.onnx"
+            onnx.save(to_half(model, contract_of(model, path)), half)
+            for precision in PRECISIONS:
+                file = half if precision == "fp16" else path
+                steps: dict[str, Callable[[], Callable[[], Any]]] = {
+                    f"lowdose {kind}": partial(stream_step, file, kind, side) for kind in accelerators()
+                }
+                steps["TensorRT-RTX engine"] = partial(engine_step, path, side, precision)
+                for compiled in (False, True):
+                    label = f"PyTorch {'torch.compile' if compiled else 'eager'}"
+                    steps[label] = partial(torch_step, network, side, precision, compiled, device)
+                yield from rows(name, side, precision, steps, rounds)
+
+
+def rows(name: str, side: int, precision: str, steps: dict[str, Callable[[], Callable[[], Any]]], rounds: int) -> Rows:
+    for label, make in steps.items():
+        start = f"| {name} | {side} | {precision} | {label} |"
+        try:
+            p50, p99 = timed(make(), rounds)
+        except LowdoseError as error:
+            yield f"{start} {error} | | | |"
+            continue
+        yield f"{start} {p50:.3f} | {p99:.3f} | {1e3 / p50:.0f} | {GOALS_MS.get((name, side), '')} |"
+
+
+def long_run(n_frames: int) -> Rows:
+    """Device memory in use before and after; what it takes first does not count."""
+    yield f"\n## {n_frames} frames of wcvd at 512x512: device memory\n"
+    for kind in accelerators():
+        step = stream_step(bundled_models()["wcvd"], kind, 512)
+        for _ in range(WARM_UP):
+            step()
+        before = torch.cuda.mem_get_info()[0]
+        for _ in range(n_frames):
+            step()
+        yield f"- {kind}: {(before - torch.cuda.mem_get_info()[0]) / 1e6:.1f} MB more than after {WARM_UP} frames"
+
+
+def correct() -> Rows:
+    yield "## Correctness: largest difference to PyTorch on the CPU, of the output's range\n"
+    yield "| device | model | difference |"
+    yield "|---|---|---|"
+    for kind in accelerators():
+        for name, found in correctness(kind):
+            text = found if isinstance(found, str) else f"{found:.1e}"
+            wrong = not isinstance(found, str) and not found <= TOLERANCE["fp32"]
+            yield f"| {kind} | {name} | {text}{' WRONG' if wrong else ''} |"
+    yield "\nEngines, to the same graph in ONNX Runtime on the CPU in float32:\n"
+    yield "| precision | model | difference |"
+    yield "|---|---|---|"
+    for precision in PRECISIONS:
+        for name, path in bundled_models().items():
+            if name == "reucid":  # no denoiser
+                continue
+            try:
+                share = engine_difference(path, SIDES_PX, precision)
+                text = f"{share:.1e}{'' if share <= TOLERANCE[precision] else ' WRONG'}"
+            except LowdoseError as error:
+                text = str(error)
+            yield f"| {precision} | {name} | {text} |"
+    yield ""
+
+
+@click.command()
+@click.option("--rounds", default=ROUNDS, show_default=True)
+@click.option("--frames", default=LONG_RUN, show_default=True, help="Of the long run.")
+def main(rounds: int, frames: int) -> None:
+    device = gpu()
+    facts = machine()
+    click.echo(f"# {torch.cuda.get_device_name()}, {facts['cpu']}\n")
+    click.echo(f"{facts['versions']}, PyTorch {torch.__version__}, commit {facts['commit']}\n")
+    for kind in DEVICES:
+        click.echo(f"- {kind}: {problem_with(kind, runtime_path()) or 'available'}")
+    click.echo("")
+    for part in (correct(), speed(device, rounds), long_run(frames)):
+        for row in part:
+            click.echo(row)
+
+
+if __name__ == "__main__":
+    try:
+        main(standalone_mode=False)
+    except LowdoseError as error:
+        raise SystemExit(f"Error: {error}") from error
