@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import tempfile
@@ -89,11 +90,12 @@ def peer_program(name, arguments, *port_options):
     ports = dict(zip(port_options, free_ports(len(port_options)), strict=True))
     options = [text for option, port in ports.items() for text in (f"--{option}", str(port))]
     with tempfile.TemporaryFile() as log:
-        process = subprocess.Popen([program, *map(str, arguments), *options], stdout=log, stderr=log)
+        command = [program, *map(str, arguments), *options]
+        process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
         try:
             yield ports
         finally:
-            process.terminate()
+            os.killpg(process.pid, signal.SIGKILL)  # it has children of its own
             process.wait(20)
 
 
