@@ -78,3 +78,10 @@ def test_cast_to_float_adds_the_offset(dtype):
 def test_cast_names_the_types_it_takes():
     with pytest.raises(LowdoseError, match=r"int64 is not supported.*uint8.*float64"):
         _core.cast(np.ones((1, 1), np.float32), 0, "int64")
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "uint32"])
+def test_integers_of_what_is_no_number_are_the_lowest(dtype):
+    frame = np.array([[np.nan, -np.inf, np.inf, 3.5]], np.float32)
+    limits = np.iinfo(dtype)
+    np.testing.assert_array_equal(_core.cast(frame, 0.0, dtype), [[limits.min, limits.min, limits.max, 4]])

@@ -104,7 +104,8 @@ void from_float(const float* in, size_t n_pixels, float offset, DType dtype, voi
             } else {
                 constexpr double low = std::numeric_limits<T>::min(), high = std::numeric_limits<T>::max();
                 using Wide = std::conditional_t<sizeof(T) <= 2, std::int32_t, std::int64_t>;
-                to[i] = static_cast<T>(static_cast<Wide>(rounded(std::min(std::max(value, low), high))));
+                // In this order NaN becomes the lowest value; a network gives it where pixels near 1e38 overflow.
+                to[i] = static_cast<T>(static_cast<Wide>(rounded(std::min(high, std::max(low, value)))));
             }
         }
     });
