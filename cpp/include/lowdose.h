@@ -289,6 +289,7 @@ typedef struct lowdose_result {
     int64_t timestamp;
     uint64_t n_dropped; /* frames lost since the result before */
     double age_ms;      /* from push until the result was there, waiting for later frames included */
+    uint64_t n_replaced; /* how often lowdose_stream_replace had changed the weights before it was computed */
 } lowdose_result;
 
 /* Gives a frame. LOWDOSE_OK: it was taken. LOWDOSE_DROPPED: the queue had no room until the deadline.
@@ -314,6 +315,24 @@ LOWDOSE_API lowdose_status LOWDOSE_CALL lowdose_stream_flush(lowdose_stream* str
  * discarded, and the settings that were chosen. Waits for the frame that is being denoised.
  * NULL, RUNTIME, MEMORY. */
 LOWDOSE_API lowdose_status LOWDOSE_CALL lowdose_stream_reset(lowdose_stream* stream);
+
+typedef struct lowdose_replace_options {
+    size_t struct_bytes;
+    uint32_t given;     /* LOWDOSE_GIVE_WEIGHT_SET, LOWDOSE_GIVE_CUTOFF: needed where the model has several weight sets or a
+                           low-pass, for nothing is chosen in a running stream */
+    int32_t weight_set; /* 0 to n_weight_sets - 1 */
+    float cutoff;       /* low-pass limit, cycles/pixel; 1: none */
+} lowdose_replace_options;
+
+/* Exchanges the weights of a running stream: another opened model takes over between two frames. Everything slow happens
+ * here, in the calling thread, while other threads push and pop; the next result that is computed comes from the new
+ * model. No frame is lost: those that wait, sequence numbers, statistics and the offset stay. The model must have the
+ * taps, channels, latency and rules (for the ends of a sequence, normalisation and offset) of the one before. Until the
+ * old one is given back, both are in memory, beyond max_bytes. Of two replacements before a frame the second counts.
+ * options: NULL for a model that has nothing to give. On error the stream goes on as it was.
+ * NULL, ARGUMENT, SIZE, RUNTIME, MEMORY. */
+LOWDOSE_API lowdose_status LOWDOSE_CALL lowdose_stream_replace(lowdose_stream* stream, const lowdose_model* model,
+                                                               const lowdose_replace_options* options);
 
 /* Denoises a whole sequence in the calling thread: n_frames frames to as many results, of which results[i] belongs to
  * frames[i] and may be written over its data. For streams without a queue, between other sequences. When it fails, the
@@ -347,6 +366,7 @@ typedef struct lowdose_statistics {
     lowdose_latency output;   /* to dtype_out */
     lowdose_latency total;    /* of one frame's work: the five above */
     lowdose_latency age;      /* from push until the result is there, waiting for later frames included */
+    uint64_t replaced;        /* models that took over, see lowdose_stream_replace */
 } lowdose_statistics;
 
 /* NULL, ARGUMENT (struct_bytes). */
