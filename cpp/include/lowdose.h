@@ -13,8 +13,10 @@
  * Aliasing.  A result may be written over the frame that was pushed: frames are copied or converted before push returns.
  * Threads.   Any thread may call anything on any handle at any time, except that nothing may use a handle while or after
  *            it is given back. Different streams never wait for each other, except for processor cores.
- * fork.      A child process must not touch handles that were made before the fork. It may create its own, if no other
- *            thread was inside lowdose when it forked.
+ * fork.      A child process must not touch handles that were made before the fork, not even to close them: their threads
+ *            are the parent's. It may create its own engine and go on from there, if no other thread was inside lowdose
+ *            when it forked. It ends by _exit() or exec: exit() runs destructors of ONNX Runtime, which abort because
+ *            they wait for the parent's threads. The parent's handles do not notice.
  * Structs.   The first member is the size of the struct as the caller was compiled with it; set it with sizeof. All
  *            others may be 0, which means the default. A newer library takes the structs of an older header, and an
  *            older library those of a newer header as long as what it does not know is 0.
@@ -139,7 +141,8 @@ LOWDOSE_API lowdose_status LOWDOSE_CALL lowdose_model_open(lowdose_engine* engin
                                                            const lowdose_model_options* options,
                                                            lowdose_model** model);
 
-/* The same from the n_bytes of a model file in memory; they are copied. */
+/* The same from the n_bytes of a model file in memory; they are copied.
+ * NULL, ARGUMENT, MODEL, DEVICE, MEMORY. */
 LOWDOSE_API lowdose_status LOWDOSE_CALL lowdose_model_open_memory(lowdose_engine* engine, const void* bytes,
                                                                   size_t n_bytes, const lowdose_model_options* options,
                                                                   lowdose_model** model);
@@ -147,7 +150,8 @@ LOWDOSE_API lowdose_status LOWDOSE_CALL lowdose_model_open_memory(lowdose_engine
 /* NULL is allowed. */
 LOWDOSE_API lowdose_status LOWDOSE_CALL lowdose_model_close(lowdose_model* model);
 
-/* As lowdose_engine_message. Calls that open a stream report here. */
+/* As lowdose_engine_message. Calls that open a stream report here.
+ * NULL, ARGUMENT. */
 LOWDOSE_API lowdose_status LOWDOSE_CALL lowdose_model_message(const lowdose_model* model, char* buffer,
                                                               size_t buffer_bytes);
 
@@ -249,7 +253,8 @@ LOWDOSE_API lowdose_status LOWDOSE_CALL lowdose_stream_open(lowdose_model* model
 /* Ends the stream's thread and frees it; frames that wait are lost. NULL is allowed. */
 LOWDOSE_API lowdose_status LOWDOSE_CALL lowdose_stream_close(lowdose_stream* stream);
 
-/* As lowdose_engine_message. */
+/* As lowdose_engine_message.
+ * NULL, ARGUMENT. */
 LOWDOSE_API lowdose_status LOWDOSE_CALL lowdose_stream_message(const lowdose_stream* stream, char* buffer,
                                                                size_t buffer_bytes);
 
@@ -313,7 +318,7 @@ LOWDOSE_API lowdose_status LOWDOSE_CALL lowdose_stream_flush(lowdose_stream* str
 
 /* After a stage move or whatever else begins a new scene: forgets all frames and results that wait, which are counted as
  * discarded, and the settings that were chosen. Waits for the frame that is being denoised.
- * NULL, RUNTIME, MEMORY. */
+ * NULL. */
 LOWDOSE_API lowdose_status LOWDOSE_CALL lowdose_stream_reset(lowdose_stream* stream);
 
 typedef struct lowdose_replace_options {
@@ -369,7 +374,7 @@ typedef struct lowdose_statistics {
     uint64_t replaced;        /* models that took over, see lowdose_stream_replace */
 } lowdose_statistics;
 
-/* NULL, ARGUMENT (struct_bytes). */
+/* NULL, ARGUMENT (struct_bytes), MEMORY. */
 LOWDOSE_API lowdose_status LOWDOSE_CALL lowdose_stream_statistics(const lowdose_stream* stream,
                                                                   lowdose_statistics* statistics);
 

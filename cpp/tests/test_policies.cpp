@@ -67,8 +67,8 @@ public:
         lowdose_statistics s{};
         s.struct_bytes = sizeof s;
         CHECK_STATUS(lowdose_stream_statistics(stream_, &s), LOWDOSE_OK);
-        CHECK(s.pushed == s.popped + s.dropped_full + s.dropped_late + s.dropped_results + s.refused + s.discarded +
-                              s.in_flight);
+        CHECK(s.pushed ==
+              s.popped + s.dropped_full + s.dropped_late + s.dropped_results + s.refused + s.discarded + s.in_flight);
         return s;
     }
 
