@@ -15,13 +15,14 @@
  *            it is given back. Different streams never wait for each other, except for processor cores.
  * fork.      A child process must not touch handles that were made before the fork, not even to close them: their threads
  *            are the parent's. It may create its own engine and go on from there, if no other thread was inside lowdose
- *            when it forked. It ends by _exit() or exec: exit() runs destructors of ONNX Runtime, which abort because
- *            they wait for the parent's threads. The parent's handles do not notice.
+ *            when it forked. The parent's handles do not notice.
  * Structs.   The first member is the size of the struct as the caller was compiled with it; set it with sizeof. All
  *            others may be 0, which means the default. A newer library takes the structs of an older header, and an
  *            older library those of a newer header as long as what it does not know is 0.
  * Units.     Lengths in pixels, times in milliseconds, memory and strides in bytes. y comes before x. Paths are UTF-8.
  * Environment. LOWDOSE_CPU=avx2, sse4.2 or portable keeps the compiled kernels from using newer instructions.
+ *            ORT_DISABLE_TELEMETRY is set to 1 before ONNX Runtime is loaded, unless the host has set it: since 1.29 it
+ *            sends what it runs to its maker otherwise. Nothing else of the host's environment is changed.
  */
 #ifndef LOWDOSE_H
 #define LOWDOSE_H

@@ -1,6 +1,6 @@
-/* Helpers of the tests of lowdose.h: streams of small frames. Included by C and C++ tests behind lowdose.h. Every error that
- * a function returns is noted in the file that LOWDOSE_ERRORS_SEEN names, so that a test can compare them with those that
- * the header documents. */
+/* Helpers of the tests of lowdose.h: streams of small frames. Included by C and C++ tests behind lowdose.h. Every error
+ * that a function returns is noted in the file that LOWDOSE_ERRORS_SEEN names, so that a test can compare them with
+ * those that the header documents. */
 #ifndef LOWDOSE_TESTS_API_H
 #define LOWDOSE_TESTS_API_H
 
@@ -72,8 +72,8 @@ static lowdose_statistics statistics_of(const lowdose_stream* stream) {
     memset(&s, 0, sizeof s);
     s.struct_bytes = sizeof s;
     CHECK_STATUS(lowdose_stream_statistics(stream, &s), LOWDOSE_OK);
-    CHECK(s.pushed == s.popped + s.dropped_full + s.dropped_late + s.dropped_results + s.refused + s.discarded +
-                          s.in_flight);
+    CHECK(s.pushed ==
+          s.popped + s.dropped_full + s.dropped_late + s.dropped_results + s.refused + s.discarded + s.in_flight);
     return s;
 }
 

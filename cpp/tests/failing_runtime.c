@@ -1,5 +1,5 @@
-/* The ONNX Runtime that LOWDOSE_ONNXRUNTIME names, which fails to open and run sessions while LOWDOSE_TEST_RUNTIME_FAILS is
- * set. */
+/* The ONNX Runtime that LOWDOSE_ONNXRUNTIME names, which fails to open and run sessions while
+ * LOWDOSE_TEST_RUNTIME_FAILS is set. */
 #include <dlfcn.h>
 #include <stddef.h>
 #include <stdint.h>

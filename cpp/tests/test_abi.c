@@ -1,6 +1,6 @@
-/* The layout that applications were compiled with. A later patch version may append members, and must change nothing else:
- * these numbers stay. (Sizes of structs that callers fill in; 64-bit systems.) Argument: the patch version of the library
- * that runs, if it is not this header's. */
+/* The layout that applications were compiled with. A later patch version may append members, and must change nothing
+ * else: these numbers stay. (Sizes of structs that callers fill in; 64-bit systems.) Argument: the patch version of the
+ * library that runs, if it is not this header's. */
 #include "check.h"
 
 #define SIZE(type, bytes) CHECK(sizeof(type) == (bytes))

@@ -1,6 +1,6 @@
-/* Engine and model of lowdose.h, with every error that they document. Arguments: the folder of models, a library that is no
- * ONNX Runtime, one that says it is too old, a folder with a model of a Unicode name, and for slow tools how many bytes
- * lie between the prefixes of a model file that are tried. */
+/* Engine and model of lowdose.h, with every error that they document. Arguments: the folder of models, a library that
+ * is no ONNX Runtime, one that says it is too old, a folder with a model of a Unicode name, and for slow tools how many
+ * bytes lie between the prefixes of a model file that are tried. */
 #include "api.h"
 
 /* Messages of the log callback. */
@@ -155,7 +155,9 @@ static void test_damaged_models(lowdose_engine* engine, const char* path, size_t
 }
 
 static void test_unicode_path(lowdose_engine* engine, const char* folder) {
-    const char* name = "Gr\xc3\xb6\xc3\x9f" "e-\xe9\x9b\xbb\xe5\xad\x90";
+    const char* name =
+        "Gr\xc3\xb6\xc3\x9f"
+        "e-\xe9\x9b\xbb\xe5\xad\x90";
     lowdose_model_close(open_model(engine, folder, name));
 }
 

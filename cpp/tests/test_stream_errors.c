@@ -1,5 +1,5 @@
-/* Every error that the streams of lowdose.h document. Arguments: the folder of models, an ONNX Runtime that fails when it is
- * told to (where there is one). */
+/* Every error that the streams of lowdose.h document. Arguments: the folder of models, an ONNX Runtime that fails when
+ * it is told to (where there is one). */
 #define _POSIX_C_SOURCE 200112L /* setenv */
 #include <math.h>
 
@@ -17,7 +17,8 @@ static int32_t LOWDOSE_CALL count_progress(void* user, const char* step, double 
     return ++seen->n_calls == seen->cancel_at;
 }
 
-static void refuse_options(lowdose_model* model, lowdose_stream_options options, lowdose_status wanted, const char* word) {
+static void refuse_options(lowdose_model* model, lowdose_stream_options options, lowdose_status wanted,
+                           const char* word) {
     char message[1024];
     lowdose_stream* stream = (lowdose_stream*)&options;
     CHECK_STATUS(lowdose_stream_open(model, &options, &stream), wanted);
@@ -43,10 +44,10 @@ static void test_stream_options(lowdose_engine* engine, const char* folder) {
     CHECK_STATUS(lowdose_stream_open(model, &good, NULL), LOWDOSE_ERROR_NULL);
     CHECK_STATUS(lowdose_stream_close(NULL), LOWDOSE_OK);
 
-#define REFUSE(change, status, word)            \
-    do {                                        \
-        bad = good;                             \
-        change;                                 \
+#define REFUSE(change, status, word)              \
+    do {                                          \
+        bad = good;                               \
+        change;                                   \
         refuse_options(model, bad, status, word); \
     } while (0)
     REFUSE(bad.struct_bytes = 8, LOWDOSE_ERROR_ARGUMENT, "struct_bytes");
@@ -141,18 +142,18 @@ static void test_stream_errors(lowdose_model* model) {
     CHECK(info.cutoff == 0.2f && info.weight_set == 0 && info.offset == 0);
 
     /* A frame or a result that is not the stream's is refused and costs nothing. */
-#define BAD_BUFFER(member, value, status)                                                     \
-    do {                                                                                      \
-        const lowdose_frame good_frame = frame;                                               \
-        const lowdose_result good_result = result;                                            \
-        frame.member = value;                                                                 \
-        result.member = value;                                                                \
-        CHECK_STATUS(lowdose_stream_push(stream, &frame), status);                            \
-        CHECK_STATUS(lowdose_stream_pop(stream, &result, 0), status);                         \
-        CHECK_STATUS(lowdose_stream_denoise(stream, 1, &frame, &good_result_copy), status);   \
-        frame = good_frame;                                                                   \
-        CHECK_STATUS(lowdose_stream_denoise(stream, 1, &frame, &result), status);             \
-        result = good_result;                                                                 \
+#define BAD_BUFFER(member, value, status)                                                   \
+    do {                                                                                    \
+        const lowdose_frame good_frame = frame;                                             \
+        const lowdose_result good_result = result;                                          \
+        frame.member = value;                                                               \
+        result.member = value;                                                              \
+        CHECK_STATUS(lowdose_stream_push(stream, &frame), status);                          \
+        CHECK_STATUS(lowdose_stream_pop(stream, &result, 0), status);                       \
+        CHECK_STATUS(lowdose_stream_denoise(stream, 1, &frame, &good_result_copy), status); \
+        frame = good_frame;                                                                 \
+        CHECK_STATUS(lowdose_stream_denoise(stream, 1, &frame, &result), status);           \
+        result = good_result;                                                               \
     } while (0)
     {
         lowdose_result good_result_copy = result;

@@ -1,5 +1,5 @@
-/* What streams of lowdose.h do: the same bits in every way of giving frames, references, chosen settings, scans. Arguments:
- * the folder of models; for slow tools anything more, which leaves the larger networks out. */
+/* What streams of lowdose.h do: the same bits in every way of giving frames, references, chosen settings, scans.
+ * Arguments: the folder of models; for slow tools anything more, which leaves the larger networks out. */
 #include <math.h>
 
 #include "api.h"
