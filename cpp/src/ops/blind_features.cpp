@@ -39,7 +39,8 @@ void pack_kernels(const float* from, int n, int height, int width, int margin, s
     for (int i = 0; i < n; ++i)
         for (int y = 0; y < height; ++y)
             for (int x = 0; x < width; ++x)
-                packed[count(i * width + x, padded) + count(margin + y)] = from[count(i * height + y, width) + count(x)];
+                packed[count(i * width + x, padded) + count(margin + y)] =
+                    from[count(i * height + y, width) + count(x)];
 }
 
 void pack_vector(const float* from, int n, int group, std::vector<float>& packed) {
@@ -157,7 +158,8 @@ size_t BlindFeatures::tiles_per_channel(int margin_y, int margin_x) const {
 
 Tile BlindFeatures::tile_at(size_t index, int margin_y, int margin_x) const {
     const int across = tiles_along(width_ + 2 * margin_x, tile_columns);
-    const int row = static_cast<int>(index) / across * tile_rows, column = static_cast<int>(index) % across * tile_columns;
+    const int row = static_cast<int>(index) / across * tile_rows,
+              column = static_cast<int>(index) % across * tile_columns;
     return {row - margin_y, column - margin_x, std::min(tile_rows, height_ + 2 * margin_y - row),
             std::min(tile_columns, width_ + 2 * margin_x - column)};
 }
@@ -180,7 +182,8 @@ void BlindFeatures::denoise(size_t index) const {
     const Plane filtered{filtered_.data() + channel * count(height, width), height, width, width};
     const PackedFeatures& network = networks_[channel];
     const auto memory = spares().take();
-    kernel_.denoise(network, planes_.data(), filtered, margin_y_, margin_x_, tile, memory->reserve(kernel_.scratch_size(network)),
+    kernel_.denoise(network, planes_.data(), filtered, margin_y_, margin_x_, tile,
+                    memory->reserve(kernel_.scratch_size(network)),
                     out_ + (channel * count(height_) + count(tile.top)) * count(width_) + count(tile.left), width_);
 }
 

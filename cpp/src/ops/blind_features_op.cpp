@@ -54,12 +54,13 @@ void BlindFeaturesKernel::compute(Context* context) {
     network_.prepare(weights_);
     const auto parallel = [&](size_t n, FunctionRef<void(size_t)> task) {
         Job job{task};
-        api_.parallel(context, [](void* data, size_t index) { static_cast<Job*>(data)->run(index); }, n, &job);
+        api_.parallel(
+            context, [](void* data, size_t index) { static_cast<Job*>(data)->run(index); }, n, &job);
         if (job.out_of_memory) throw std::bad_alloc();
     };
     const size_t n_planes = planes_.size() / static_cast<size_t>(batch_);
-    const size_t n_pixels = static_cast<size_t>(weights_.n_channels) * static_cast<size_t>(height_) *
-                            static_cast<size_t>(width_);
+    const size_t n_pixels =
+        static_cast<size_t>(weights_.n_channels) * static_cast<size_t>(height_) * static_cast<size_t>(width_);
     for (size_t item = 0; item < static_cast<size_t>(batch_); ++item) {
         network_.begin(planes_.data() + item * n_planes, height_, width_, out + item * n_pixels);
         parallel(network_.n_filter_tiles(), [&](size_t tile) { network_.filter(tile); });
@@ -107,7 +108,8 @@ void BlindFeaturesKernel::read_weights() {
     };
     const auto odd = [&](Weight weight, size_t rank, size_t axis) {
         const int n = length(weight, rank, axis);
-        if (n % 2 == 0) refuse(std::string(names[weight]) + " is " + shape_text(of[weight]) + "; its sides must be odd");
+        if (n % 2 == 0)
+            refuse(std::string(names[weight]) + " is " + shape_text(of[weight]) + "; its sides must be odd");
         return n;
     };
     BlindFeaturesWeights& w = weights_;

@@ -16,8 +16,8 @@ namespace {
 constexpr BlockSizes sizes{8, 4, 8};
 constexpr int block_vectors = 2, layer_vectors = 2;
 #elif LOWDOSE_VECTOR_BYTES > 0
-constexpr BlockSizes sizes{6, 3, 3};
-constexpr int block_vectors = 2, layer_vectors = 4;
+constexpr BlockSizes sizes{3, 3, 3};
+constexpr int block_vectors = 4, layer_vectors = 4;
 #else
 constexpr BlockSizes sizes{4, 4, 4};
 constexpr int block_vectors = 1, layer_vectors = 1;
@@ -27,9 +27,12 @@ constexpr int block_vectors = 1, layer_vectors = 1;
 #define LOWDOSE_INLINE inline __attribute__((always_inline))
 // Keeps a value in a register: GCC would load it again for each use.
 #define LOWDOSE_KEEP(vector) __asm__("" : "+v"(vector))
+// Sums stay in registers only where no loop over them is left.
+#define LOWDOSE_UNROLL _Pragma("GCC unroll 16")
 #else
 #define LOWDOSE_INLINE inline
 #define LOWDOSE_KEEP(vector) static_cast<void>(vector)
+#define LOWDOSE_UNROLL
 #endif
 
 using Offset = std::ptrdiff_t;
@@ -51,13 +54,13 @@ struct Sums {
 template <int first, int last>
 LOWDOSE_INLINE void add_line(const float* pixels, const float* weights, int n_columns, int step, Sums& sums) {
     for (int j = 0; j < n_columns; ++j, weights += step) {
-        Vector pixel[block_vectors];
+        LOWDOSE_UNROLL
         for (int v = 0; v < block_vectors; ++v) {
-            pixel[v] = load(pixels + j + v * lanes);
-            LOWDOSE_KEEP(pixel[v]);
+            Vector pixel = load(pixels + j + v * lanes);
+            LOWDOSE_KEEP(pixel);
+            LOWDOSE_UNROLL
+            for (int row = first; row <= last; ++row) sums.of[row][v] += weights[-row] * pixel;
         }
-        for (int row = first; row <= last; ++row)
-            for (int v = 0; v < block_vectors; ++v) sums.of[row][v] += weights[-row] * pixel[v];
     }
 }
 
@@ -102,13 +105,13 @@ template <int n_outputs, int n_vectors>
 LOWDOSE_INLINE void add_inputs(const float* inputs, Offset stride, int n_inputs, const float* weights,
                                Vector (&sums)[n_outputs][n_vectors]) {
     for (int in = 0; in < n_inputs; ++in, inputs += stride, weights += n_outputs) {
-        Vector input[n_vectors];
+        LOWDOSE_UNROLL
         for (int v = 0; v < n_vectors; ++v) {
-            input[v] = load(inputs + v * lanes);
-            LOWDOSE_KEEP(input[v]);
+            Vector input = load(inputs + v * lanes);
+            LOWDOSE_KEEP(input);
+            LOWDOSE_UNROLL
+            for (int out = 0; out < n_outputs; ++out) sums[out][v] += weights[out] * input;
         }
-        for (int out = 0; out < n_outputs; ++out)
-            for (int v = 0; v < n_vectors; ++v) sums[out][v] += weights[out] * input[v];
     }
 }
 
@@ -116,6 +119,13 @@ inline Vector filled(float value) {
     float lane[lanes];
     for (float& each : lane) each = value;
     return load(lane);
+}
+
+template <int n, int m>
+LOWDOSE_INLINE void fill(Vector (&vectors)[n][m], float value) {
+    LOWDOSE_UNROLL
+    for (int i = 0; i < n; ++i) LOWDOSE_UNROLL
+    for (int j = 0; j < m; ++j) vectors[i][j] = filled(value);
 }
 
 // Copies a part of a plane; what lies outside the plane is zero.
@@ -159,15 +169,17 @@ void filter(const PackedFeatures& network, const Plane* planes, const Tile& tile
         for (int y = 0; y < tile.rows; y += block_rows)
             for (int x = 0; x < tile.columns; x += block_width) {
                 Sums sums;
-                for (int row = 0; row < block_rows; ++row)
-                    for (int v = 0; v < block_vectors; ++v)
-                        sums.of[row][v] = p ? load(results + (y + row) * tile_columns + x + v * lanes)
-                                            : filled(network.linear_bias);
+                LOWDOSE_UNROLL
+                for (int row = 0; row < block_rows; ++row) LOWDOSE_UNROLL
+                for (int v = 0; v < block_vectors; ++v)
+                    sums.of[row][v] =
+                        p ? load(results + (y + row) * tile_columns + x + v * lanes) : filled(network.linear_bias);
                 correlate(scratch + static_cast<Offset>(y) * memory.stride + x, memory.stride, weights,
                           network.linear_height, network.linear_width, sums);
-                for (int row = 0; row < block_rows; ++row)
-                    for (int v = 0; v < block_vectors; ++v)
-                        store(results + (y + row) * tile_columns + x + v * lanes, sums.of[row][v]);
+                LOWDOSE_UNROLL
+                for (int row = 0; row < block_rows; ++row) LOWDOSE_UNROLL
+                for (int v = 0; v < block_vectors; ++v)
+                    store(results + (y + row) * tile_columns + x + v * lanes, sums.of[row][v]);
             }
     }
     for (int y = 0; y < tile.rows; ++y)
@@ -178,13 +190,13 @@ void filter(const PackedFeatures& network, const Plane* planes, const Tile& tile
 constexpr int most_mixed_width = layer_width;
 
 struct FeatureMemory {
-    int rows, columns;         // of the tile, in whole blocks
-    int above, before;         // margins of the planes around the tile
+    int rows, columns;  // of the tile, in whole blocks
+    int above, before;  // margins of the planes around the tile
     int plane_rows, plane_stride;
     Offset plane_size;
-    int mixed_rows;            // of a mixture: the tile with the rows that a feature sees
-    int seen_columns;          // the columns that a feature sees
-    int input_stride;          // between inputs of the perceptron
+    int mixed_rows;    // of a mixture: the tile with the rows that a feature sees
+    int seen_columns;  // the columns that a feature sees
+    int input_stride;  // between inputs of the perceptron
     Offset mixed, columns_done, inputs, hidden, size;
 
     FeatureMemory(const PackedFeatures& network, const Tile& tile) {
@@ -207,50 +219,71 @@ struct FeatureMemory {
     }
 };
 
+// Mixtures first ... first + mix_outputs - 1 of the planes, for a strip of columns as wide as a block.
+void mix(const PackedFeatures& network, const FeatureMemory& memory, int first, const float* planes, float* mixed) {
+    for (int y = 0; y < memory.mixed_rows; ++y, planes += memory.plane_stride, mixed += layer_width) {
+        Vector sums[sizes.mix_outputs][layer_vectors];
+        fill(sums, 0);
+        add_inputs(planes, memory.plane_size, network.n_mixed, network.mix + first * network.n_mixed, sums);
+        LOWDOSE_UNROLL
+        for (int f = 0; f < sizes.mix_outputs; ++f) LOWDOSE_UNROLL
+        for (int v = 0; v < layer_vectors; ++v)
+            store(mixed + f * memory.mixed_rows * layer_width + v * lanes, sums[f][v]);
+    }
+}
+
+LOWDOSE_INLINE void store_block(const Sums& sums, float* out, Offset stride) {
+    LOWDOSE_UNROLL
+    for (int row = 0; row < block_rows; ++row) LOWDOSE_UNROLL
+    for (int v = 0; v < block_vectors; ++v) store(out + row * stride + v * lanes, sums.of[row][v]);
+}
+
+// The correlation of a strip of a mixture with a column.
+void look_up_and_down(const float* mixed, const float* weights, int height, int rows, float* out, int stride) {
+    for (int x = 0; x < layer_width; x += block_width)
+        for (int y = 0; y < rows; y += block_rows) {
+            Sums sums;
+            fill(sums.of, 0);
+            correlate(mixed + y * layer_width + x, layer_width, weights, height, 1, sums);
+            store_block(sums, out + y * stride + x, stride);
+        }
+}
+
+// The correlation of columns that are done with a row.
+void look_left_and_right(const float* columns, int columns_stride, const float* weights, int width,
+                         const FeatureMemory& memory, float* out, Offset stride) {
+    for (int y = 0; y < memory.rows; y += block_rows)
+        for (int x = 0; x < memory.columns; x += block_width) {
+            const float* from = columns + y * columns_stride + x;
+            Sums sums;
+            fill(sums.of, 0);
+            for (int j = 0; j < width; ++j) {
+                LOWDOSE_UNROLL
+                for (int row = 0; row < block_rows; ++row) LOWDOSE_UNROLL
+                for (int v = 0; v < block_vectors; ++v)
+                    sums.of[row][v] += weights[j] * load(from + row * columns_stride + j + v * lanes);
+            }
+            store_block(sums, out + y * stride + x, stride);
+        }
+}
+
 // Features first ... first + n - 1 of a tile, side by side with the other inputs of the perceptron.
 void compute_features(const PackedFeatures& network, const FeatureMemory& memory, int first, int n, float* scratch) {
     float *mixed = scratch + memory.mixed, *columns = scratch + memory.columns_done;
     const float* planes = scratch + static_cast<Offset>(memory.above - network.height / 2) * memory.plane_stride +
                           (memory.before - network.width / 2);
-    const int padded_height = network.height + 2 * last_row;
     for (int x = 0; x < memory.seen_columns; x += layer_width) {
-        for (int y = 0; y < memory.mixed_rows; ++y) {
-            Vector sums[sizes.mix_outputs][layer_vectors] = {};
-            add_inputs(planes + static_cast<Offset>(y) * memory.plane_stride + x, memory.plane_size, network.n_mixed,
-                       network.mix + first * network.n_mixed, sums);
-            for (int f = 0; f < sizes.mix_outputs; ++f)
-                for (int v = 0; v < layer_vectors; ++v)
-                    store(mixed + (f * memory.mixed_rows + y) * layer_width + v * lanes, sums[f][v]);
-        }
+        mix(network, memory, first, planes + x, mixed);
         for (int f = 0; f < n; ++f)
-            for (int part = 0; part < layer_width; part += block_width)
-                for (int y = 0; y < memory.rows; y += block_rows) {
-                    Sums sums{};
-                    correlate(mixed + (f * memory.mixed_rows + y) * layer_width + part, layer_width,
-                              network.vertical + (first + f) * padded_height, network.height, 1, sums);
-                    for (int row = 0; row < block_rows; ++row)
-                        for (int v = 0; v < block_vectors; ++v)
-                            store(columns + (f * memory.rows + y + row) * memory.seen_columns + x + part + v * lanes,
-                                  sums.of[row][v]);
-                }
+            look_up_and_down(mixed + f * memory.mixed_rows * layer_width,
+                             network.vertical + (first + f) * (network.height + 2 * last_row), network.height,
+                             memory.rows, columns + f * memory.rows * memory.seen_columns + x, memory.seen_columns);
     }
-    const Offset row_of_inputs = static_cast<Offset>(n_inputs(network)) * memory.input_stride;
-    for (int f = 0; f < n; ++f) {
-        const float* weights = network.horizontal + (first + f) * network.width;
-        float* out = scratch + memory.inputs + (n_inputs(network) - network.n_features + first + f) * memory.input_stride;
-        for (int y = 0; y < memory.rows; y += block_rows)
-            for (int x = 0; x < memory.columns; x += block_width) {
-                const float* from = columns + (f * memory.rows + y) * memory.seen_columns + x;
-                Sums sums{};
-                for (int j = 0; j < network.width; ++j)
-                    for (int row = 0; row < block_rows; ++row)
-                        for (int v = 0; v < block_vectors; ++v)
-                            sums.of[row][v] += weights[j] * load(from + row * memory.seen_columns + j + v * lanes);
-                for (int row = 0; row < block_rows; ++row)
-                    for (int v = 0; v < block_vectors; ++v)
-                        store(out + (y + row) * row_of_inputs + x + v * lanes, sums.of[row][v]);
-            }
-    }
+    float* out = scratch + memory.inputs + (n_inputs(network) - network.n_features + first) * memory.input_stride;
+    for (int f = 0; f < n; ++f)
+        look_left_and_right(columns + f * memory.rows * memory.seen_columns, memory.seen_columns,
+                            network.horizontal + (first + f) * network.width, network.width, memory,
+                            out + f * memory.input_stride, n_inputs(network) * memory.input_stride);
 }
 
 // The perceptron for a vector block: `inputs` are input_stride floats apart.
@@ -260,21 +293,26 @@ LOWDOSE_INLINE void perceptron(const PackedFeatures& network, const float* input
     const Vector zero{};
     for (int first = 0; first < network.n_hidden_1; first += n_outputs) {
         Vector sums[n_outputs][layer_vectors];
-        for (int out = 0; out < n_outputs; ++out)
-            for (int v = 0; v < layer_vectors; ++v) sums[out][v] = filled(network.b1[first + out]);
+        LOWDOSE_UNROLL
+        for (int out = 0; out < n_outputs; ++out) LOWDOSE_UNROLL
+        for (int v = 0; v < layer_vectors; ++v) sums[out][v] = filled(network.b1[first + out]);
         add_inputs(inputs, input_stride, n_inputs(network), network.w1 + first * n_inputs(network), sums);
-        for (int out = 0; out < n_outputs; ++out)
-            for (int v = 0; v < layer_vectors; ++v)
-                store(hidden + (first + out) * layer_width + v * lanes, larger(sums[out][v], zero));
+        LOWDOSE_UNROLL
+        for (int out = 0; out < n_outputs; ++out) LOWDOSE_UNROLL
+        for (int v = 0; v < layer_vectors; ++v)
+            store(hidden + (first + out) * layer_width + v * lanes, larger(sums[out][v], zero));
     }
+    LOWDOSE_UNROLL
     for (int v = 0; v < layer_vectors; ++v) total[v] = load(inputs + v * lanes) + filled(network.b3);
     for (int first = 0; first < network.n_hidden_2; first += n_outputs) {
         Vector sums[n_outputs][layer_vectors];
-        for (int out = 0; out < n_outputs; ++out)
-            for (int v = 0; v < layer_vectors; ++v) sums[out][v] = filled(network.b2[first + out]);
+        LOWDOSE_UNROLL
+        for (int out = 0; out < n_outputs; ++out) LOWDOSE_UNROLL
+        for (int v = 0; v < layer_vectors; ++v) sums[out][v] = filled(network.b2[first + out]);
         add_inputs(hidden, layer_width, network.n_hidden_1, network.w2 + first * network.n_hidden_1, sums);
-        for (int out = 0; out < n_outputs; ++out)
-            for (int v = 0; v < layer_vectors; ++v) total[v] += network.w3[first + out] * larger(sums[out][v], zero);
+        LOWDOSE_UNROLL
+        for (int out = 0; out < n_outputs; ++out) LOWDOSE_UNROLL
+        for (int v = 0; v < layer_vectors; ++v) total[v] += network.w3[first + out] * larger(sums[out][v], zero);
     }
 }
 

@@ -22,23 +22,23 @@ struct Tile {
 // The networks of one output channel, in the order in which its numbers are used. Lengths are padded with zeros as the
 // BlockSizes of the instruction set ask for.
 struct PackedFeatures {
-    int n_planes;                       // of the frames
-    int linear_height, linear_width;    // odd
-    const float* linear;                // (n_planes, linear_width, block_rows - 1 + linear_height + block_rows - 1)
+    int n_planes;                     // of the frames
+    int linear_height, linear_width;  // odd
+    const float* linear;              // (n_planes, linear_width, block_rows - 1 + linear_height + block_rows - 1)
     float linear_bias;
-    int n_mixed;                        // n_planes, and one more when a feature looks at the linear filter's result
-    int n_features, height, width;      // odd
-    const float* mix;                   // (n_features / mix_outputs, n_mixed, mix_outputs)
-    const float* vertical;              // (n_features, block_rows - 1 + height + block_rows - 1)
-    const float* horizontal;            // (n_features, width)
-    int own_plane, own_side;            // pixels that the perceptron takes away from the features
+    int n_mixed;                    // n_planes, and one more when a feature looks at the linear filter's result
+    int n_features, height, width;  // odd
+    const float* mix;               // (n_features / mix_outputs, n_mixed, mix_outputs)
+    const float* vertical;          // (n_features, block_rows - 1 + height + block_rows - 1)
+    const float* horizontal;        // (n_features, width)
+    int own_plane, own_side;        // pixels that the perceptron takes away from the features
     int n_hidden_1, n_hidden_2;
     // Inputs of the perceptron: the linear filter's result, own_side x own_side pixels, the features.
-    const float* w1;                    // (n_hidden_1 / layer_outputs, n_inputs, layer_outputs)
-    const float* b1;                    // (n_hidden_1)
-    const float* w2;                    // (n_hidden_2 / layer_outputs, n_hidden_1, layer_outputs)
-    const float* b2;                    // (n_hidden_2)
-    const float* w3;                    // (n_hidden_2)
+    const float* w1;  // (n_hidden_1 / layer_outputs, n_inputs, layer_outputs)
+    const float* b1;  // (n_hidden_1)
+    const float* w2;  // (n_hidden_2 / layer_outputs, n_hidden_1, layer_outputs)
+    const float* b2;  // (n_hidden_2)
+    const float* w3;  // (n_hidden_2)
     float b3;
 };
 
