@@ -58,8 +58,47 @@ class _Body:
         bounds = (starts, [end or last for end in ends], axes)
         return self.add("Slice", value, *(self.integers(*b) for b in bounds), output=output)
 
-    def reshaped(self, value: str, shape: Sequence[int]) -> str:
-        return self.add("Reshape", value, self.integers(*shape), output=f"{value}_shaped")
+    def weight(self, name: str, channel: int, shape: Sequence[int]) -> str:
+        """The weights of one channel as those of a Conv."""
+        own = self.cut(name, [channel], [channel + 1], [0], f"{name}_{channel}")
+        return self.add("Reshape", own, self.integers(*shape), output=f"{own}_shaped")
+
+    def channel(
+        self, n_taps: int, shapes: Mapping[str, Sequence[int]], planes: str, filtered_of_all: str, channel: int
+    ) -> str:
+        """The network of one channel. planes, filtered_of_all: with the margin that the features see."""
+        _, n, n_planes = shapes["mix"]
+        height, width, side = shapes["vertical"][-1], shapes["horizontal"][-1], shapes["own"][-1]
+        _, last_hidden, hidden = shapes["w2"]
+
+        def add(operator: str, *inputs: str, output: str, **attributes: Any) -> str:
+            return self.add(operator, *inputs, output=f"{output}_{channel}", **attributes)
+
+        def weight(name: str, *shape: int) -> str:
+            return self.weight(name, channel, shape)
+
+        def part(value: str, output: str) -> str:
+            return self.cut(value, [channel], [channel + 1], [1], f"{output}_{channel}")
+
+        filtered = part(filtered_of_all, "own_filtered")
+        everything = add("Concat", planes, filtered, output="everything", axis=1)
+        mixed = add("Conv", everything, weight("mix", n, n_planes, 1, 1), output="mixed")
+        columns = add("Conv", mixed, weight("vertical", n, 1, height, 1), output="columns", group=n)
+        seen = add("Conv", columns, weight("horizontal", n, 1, 1, width), output="seen", group=n)
+        frame = part(f"frame_{n_taps // 2}", "denoised_frame")
+        own = add("Conv", frame, weight("own", n, 1, side, side), output="own_share", pads=[side // 2] * 4)
+        features = add("Sub", seen, own, output="features")
+        margin = height // 2, width // 2
+        linear = self.cut(filtered, margin, [-r for r in margin], [2, 3], f"{filtered}_inside")
+        x = add("Concat", linear, features, output="x", axis=1)
+        first_sum = add("Conv", x, weight("w1", hidden, n + 1, 1, 1), weight("b1", hidden), output="first_sum")
+        first = add("Relu", first_sum, output="first")
+        second_sum = add(
+            "Conv", first, weight("w2", last_hidden, hidden, 1, 1), weight("b2", last_hidden), output="second_sum"
+        )
+        second = add("Relu", second_sum, output="second")
+        correction = add("Conv", second, weight("w3", 1, last_hidden, 1, 1), weight("b3", 1), output="correction")
+        return add("Add", linear, correction, output="result")
 
 
 def blind_features(n_taps: int, shapes: Mapping[str, Sequence[int]]) -> FunctionProto:
@@ -78,76 +117,18 @@ def blind_features(n_taps: int, shapes: Mapping[str, Sequence[int]]) -> Function
 
     Output: (batch, C, height, width). Outside the frames are zeros; L there is that of the frames with zeros around.
     """
-    n_channels, n_features, n_planes = shapes["mix"]
-    *_, ly, lx = shapes["linear"]
-    height, width, hidden = shapes["vertical"][-1], shapes["horizontal"][-1], shapes["w1"][1]
-    own_side, last_hidden = shapes["own"][-1], shapes["w2"][1]
-    ry, rx, linear_ry, linear_rx = height // 2, width // 2, ly // 2, lx // 2
-    n_all = n_channels * n_features
+    ly, lx = shapes["linear"][2:]
+    ry, rx = shapes["vertical"][-1] // 2, shapes["horizontal"][-1] // 2
+    n_channels = shapes["linear"][0]
 
     body = _Body()
     stack = body.add("Concat", *blind_features_inputs(n_taps)[:n_taps], output="stack", axis=1)
-    margin = [linear_ry + ry, linear_rx + rx]
+    margin = [ly // 2 + ry, lx // 2 + rx]
     padded = body.add("Pad", stack, body.integers(0, 0, *margin, 0, 0, *margin), output="padded")
-    filtered = body.add("Conv", padded, "linear", "linear_bias", output="filtered_with_margin")
-    inside = body.cut(filtered, [ry, rx], [-ry, -rx], [2, 3], "filtered")
-
-    planes = body.cut(padded, [linear_ry, linear_rx], [-linear_ry, -linear_rx], [2, 3], "planes")
-    of_planes = body.cut("mix", [0], [n_planes - 1], [2], "mix_of_planes")
-    of_filtered = body.cut("mix", [n_planes - 1], [0], [2], "mix_of_filtered")
-    mixed_planes = body.add(
-        "Conv", planes, body.reshaped(of_planes, [n_all, n_planes - 1, 1, 1]), output="mixed_planes"
-    )
-    mixed_filtered = body.add(
-        "Conv", filtered, body.reshaped(of_filtered, [n_all, 1, 1, 1]), output="mixed_filtered", group=n_channels
-    )
-    mixed = body.add("Add", mixed_planes, mixed_filtered, output="mixed")
-    columns = body.add("Conv", mixed, body.reshaped("vertical", [n_all, 1, height, 1]), output="columns", group=n_all)
-    seen = body.add("Conv", columns, body.reshaped("horizontal", [n_all, 1, 1, width]), output="seen", group=n_all)
-    own = body.add(
-        "Conv",
-        f"frame_{n_taps // 2}",
-        body.reshaped("own", [n_all, 1, own_side, own_side]),
-        output="own_share",
-        group=n_channels,
-        pads=[own_side // 2] * 4,
-    )
-    features = body.add("Sub", seen, own, output="features")
-
-    of_linear = body.cut("w1", [0], [1], [2], "w1_of_filtered")
-    of_features = body.cut("w1", [1], [0], [2], "w1_of_features")
-    n_hidden = n_channels * hidden
-    from_filtered = body.add(
-        "Conv", inside, body.reshaped(of_linear, [n_hidden, 1, 1, 1]), output="from_filtered", group=n_channels
-    )
-    from_features = body.add(
-        "Conv",
-        features,
-        body.reshaped(of_features, [n_hidden, n_features, 1, 1]),
-        body.reshaped("b1", [n_hidden]),
-        output="from_features",
-        group=n_channels,
-    )
-    first = body.add("Relu", body.add("Add", from_filtered, from_features, output="first_sum"), output="first")
-    n_last = n_channels * last_hidden
-    second_sum = body.add(
-        "Conv",
-        first,
-        body.reshaped("w2", [n_last, hidden, 1, 1]),
-        body.reshaped("b2", [n_last]),
-        output="second_sum",
-        group=n_channels,
-    )
-    second = body.add("Relu", second_sum, output="second")
-    correction = body.add(
-        "Conv",
-        second,
-        body.reshaped("w3", [n_channels, last_hidden, 1, 1]),
-        "b3",
-        output="correction",
-        group=n_channels,
-    )
-    body.add("Add", inside, correction, output="output")
+    planes = body.cut(padded, [ly // 2, lx // 2], [-(ly // 2), -(lx // 2)], [2, 3], "planes")
+    filtered = body.add("Conv", padded, "linear", "linear_bias", output="filtered")
+    results = [body.channel(n_taps, shapes, planes, filtered, channel) for channel in range(n_channels)]
+    body.add("Concat", *results, output="output", axis=1)
     return helper.make_function(
         DOMAIN,
         "BlindFeatures",
