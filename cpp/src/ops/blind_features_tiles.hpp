@@ -6,7 +6,7 @@ namespace lowdose::ops {
 
 // What is computed together: the part of a frame whose features stay in the cache.
 constexpr int tile_rows = 48, tile_columns = 128;
-constexpr int most_pixels_per_block = 32;  // widest block of any instruction set; tiles hold whole blocks
+constexpr int most_pixels_per_block = 64;  // widest block of any instruction set; tiles hold whole blocks
 
 // An image; beyond its borders it is zero.
 struct Plane {
