@@ -8,7 +8,6 @@ import pytest
 import references
 from blind_features_models import Sizes, model_of, own_shares, random_weights
 from lowdose import NO_LOW_PASS, LowdoseError, Settings, _core, load
-from lowdose_export import engine_builder
 
 # float32 sums of up to some thousand products in another order; the share is of the output's range.
 TOLERANCE = 1e-5
@@ -208,12 +207,3 @@ def test_an_unknown_instruction_set_is_refused(monkeypatch, tmp_path):
     monkeypatch.setenv("LOWDOSE_CPU", "avx9000")
     with pytest.raises(LowdoseError, match=r"LOWDOSE_CPU is 'avx9000'.*portable"):
         load(path, device="cpu")
-
-
-@pytest.mark.parametrize("sizes", [ORDINARY, OTHERS[2]], ids=str)
-def test_the_function_becomes_a_tensorrt_engine(sizes):
-    package = pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is not installed")
-    messages = engine_builder.Messages(package)
-    network = package.Builder(messages.logger).create_network(0)
-    model = model_of(random_weights(sizes), sizes.n_taps)
-    assert package.OnnxParser(network, messages.logger).parse(model.SerializeToString()), messages.texts

@@ -48,10 +48,14 @@ constexpr int block_vectors = 1, layer_vectors = 1, row_rows = 4, row_vectors = 
 #endif
 
 #if LOWDOSE_VECTOR_BYTES == 64
-typedef int Indices __attribute__((vector_size(LOWDOSE_VECTOR_BYTES)));
 // What a load from one pixel later gives.
 inline Vector moved_by_one(Vector a, Vector after) {
+#ifdef __clang__
+    return __builtin_shufflevector(a, after, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16);
+#else
+    typedef int Indices __attribute__((vector_size(LOWDOSE_VECTOR_BYTES)));
     return __builtin_shuffle(a, after, Indices{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16});
+#endif
 }
 #endif
 
