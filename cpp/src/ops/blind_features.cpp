@@ -132,6 +132,7 @@ void BlindFeatures::prepare(const BlindFeaturesWeights& weights) {
                              packed.horizontal.data(),
                              weights.n_taps / 2 * weights.n_channels + static_cast<int>(c),
                              weights.own_side,
+                             n_inputs,
                              h1,
                              h2,
                              packed.w1.data(),

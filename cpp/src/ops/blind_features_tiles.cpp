@@ -255,7 +255,7 @@ struct FeatureMemory {
         mixed = plane_size * (network.n_planes + 1);
         columns_done = mixed + static_cast<Offset>(sizes.mix_outputs) * mixed_rows * most_mixed_width;
         inputs = columns_done + static_cast<Offset>(sizes.mix_outputs) * rows * seen_columns;
-        hidden = inputs + static_cast<Offset>(rows) * n_inputs(network) * input_stride;
+        hidden = inputs + static_cast<Offset>(rows) * network.n_inputs * input_stride;
         size = hidden + static_cast<Offset>(network.n_hidden_1 + sizes.layer_outputs) * layer_width;
     }
 };
@@ -341,11 +341,11 @@ void compute_features(const PackedFeatures& network, const FeatureMemory& memory
                              network.vertical + (first + f) * (network.height + 2 * last_row), network.height,
                              memory.rows, columns + f * memory.rows * memory.seen_columns + x, memory.seen_columns);
     }
-    float* out = scratch + memory.inputs + (n_inputs(network) - network.n_features + first) * memory.input_stride;
+    float* out = scratch + memory.inputs + (network.n_inputs - network.n_features + first) * memory.input_stride;
     for (int f = 0; f < n; ++f)
         look_left_and_right(columns + f * memory.rows * memory.seen_columns, memory.seen_columns,
                             network.horizontal + (first + f) * network.width, network.width, memory,
-                            out + f * memory.input_stride, n_inputs(network) * memory.input_stride);
+                            out + f * memory.input_stride, network.n_inputs * memory.input_stride);
 }
 
 // The perceptron for a vector block: `inputs` are input_stride floats apart.
@@ -358,7 +358,7 @@ LOWDOSE_INLINE void perceptron(const PackedFeatures& network, const float* input
         LOWDOSE_UNROLL
         for (int out = 0; out < n_outputs; ++out) LOWDOSE_UNROLL
         for (int v = 0; v < layer_vectors; ++v) sums[out][v] = filled(network.b1[first + out]);
-        add_inputs(inputs, input_stride, n_inputs(network), network.w1 + first * n_inputs(network), sums);
+        add_inputs(inputs, input_stride, network.n_inputs, network.w1 + first * network.n_inputs, sums);
         LOWDOSE_UNROLL
         for (int out = 0; out < n_outputs; ++out) LOWDOSE_UNROLL
         for (int v = 0; v < layer_vectors; ++v)
@@ -389,7 +389,7 @@ void denoise(const PackedFeatures& network, const Plane* planes, const Plane& fi
               scratch + network.n_planes * memory.plane_size, memory.plane_stride);
     const int n_own = network.own_side * network.own_side, reach = network.own_side / 2;
     for (int y = 0; y < tile.rows; ++y) {
-        float* inputs = scratch + memory.inputs + static_cast<Offset>(y) * n_inputs(network) * memory.input_stride;
+        float* inputs = scratch + memory.inputs + static_cast<Offset>(y) * network.n_inputs * memory.input_stride;
         const auto take = [&](int plane, int dy, int dx) {
             std::memcpy(inputs,
                         scratch + plane * memory.plane_size +
@@ -406,8 +406,7 @@ void denoise(const PackedFeatures& network, const Plane* planes, const Plane& fi
                          network.n_features - f < sizes.mix_outputs ? network.n_features - f : sizes.mix_outputs,
                          scratch);
     for (int y = 0; y < tile.rows; ++y) {
-        const float* inputs =
-            scratch + memory.inputs + static_cast<Offset>(y) * n_inputs(network) * memory.input_stride;
+        const float* inputs = scratch + memory.inputs + static_cast<Offset>(y) * network.n_inputs * memory.input_stride;
         for (int x = 0; x < tile.columns; x += layer_width) {
             Vector total[layer_vectors];
             perceptron(network, inputs + x, memory.input_stride, scratch + memory.hidden, total);

@@ -32,8 +32,8 @@ struct PackedFeatures {
     const float* vertical;          // (n_features, block_rows - 1 + height + block_rows - 1)
     const float* horizontal;        // (n_features, width)
     int own_plane, own_side;        // pixels that the perceptron takes away from the features
+    int n_inputs;  // of the perceptron: the linear filter's result, own_side x own_side pixels, the features
     int n_hidden_1, n_hidden_2;
-    // Inputs of the perceptron: the linear filter's result, own_side x own_side pixels, the features.
     const float* w1;  // (n_hidden_1 / layer_outputs, n_inputs, layer_outputs)
     const float* b1;  // (n_hidden_1)
     const float* w2;  // (n_hidden_2 / layer_outputs, n_hidden_1, layer_outputs)
@@ -41,10 +41,6 @@ struct PackedFeatures {
     const float* w3;  // (n_hidden_2)
     float b3;
 };
-
-constexpr int n_inputs(const PackedFeatures& network) {
-    return 1 + network.own_side * network.own_side + network.n_features;
-}
 
 struct BlockSizes {
     int block_rows;     // rows of a correlation that are computed together
