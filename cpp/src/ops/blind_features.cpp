@@ -56,8 +56,8 @@ struct alignas(64) Line {
 struct TileMemory {
     std::vector<Line> lines;
 
-    float* reserve(long n_floats) {
-        const size_t n_lines = static_cast<size_t>(n_floats) / 16 + 1;
+    float* reserve(size_t n_floats) {
+        const size_t n_lines = n_floats / 16 + 1;
         if (lines.size() < n_lines) lines.resize(n_lines);
         return lines.data()->pixels;
     }
@@ -153,22 +153,14 @@ void BlindFeatures::begin(const float* const* planes, int height, int width, flo
     filtered_.resize(networks_.size() * count(height + 2 * margin_y_, width + 2 * margin_x_));
 }
 
-// Small frames have tiles of fewer rows, so that several threads find work.
-int BlindFeatures::rows_per_tile(int margin_y, int margin_x) const {
-    constexpr int wanted_tiles = 16, fewest_rows = 16;
-    const int across = tiles_along(width_ + 2 * margin_x, tile_columns);
-    return std::clamp((height_ + 2 * margin_y) * across / wanted_tiles, fewest_rows, tile_rows);
-}
-
 size_t BlindFeatures::tiles_per_channel(int margin_y, int margin_x) const {
-    return count(tiles_along(height_ + 2 * margin_y, rows_per_tile(margin_y, margin_x)),
-                 tiles_along(width_ + 2 * margin_x, tile_columns));
+    return count(tiles_along(height_ + 2 * margin_y, tile_rows), tiles_along(width_ + 2 * margin_x, tile_columns));
 }
 
 Tile BlindFeatures::tile_at(size_t index, int margin_y, int margin_x) const {
-    const int across = tiles_along(width_ + 2 * margin_x, tile_columns), rows = rows_per_tile(margin_y, margin_x);
-    const int row = static_cast<int>(index) / across * rows, column = static_cast<int>(index) % across * tile_columns;
-    return {row - margin_y, column - margin_x, std::min(rows, height_ + 2 * margin_y - row),
+    const int across = tiles_along(width_ + 2 * margin_x, tile_columns), number = static_cast<int>(index);
+    const int row = number / across * tile_rows, column = number % across * tile_columns;
+    return {row - margin_y, column - margin_x, std::min(tile_rows, height_ + 2 * margin_y - row),
             std::min(tile_columns, width_ + 2 * margin_x - column)};
 }
 

@@ -39,7 +39,6 @@ private:
         std::vector<float> linear, mix, vertical, horizontal, w1, b1, w2, b2, w3;
     };
 
-    int rows_per_tile(int margin_y, int margin_x) const;
     size_t tiles_per_channel(int margin_y, int margin_x) const;
     Tile tile_at(size_t index, int margin_y, int margin_x) const;
     void fold_own(const BlindFeaturesWeights& weights, size_t channel);

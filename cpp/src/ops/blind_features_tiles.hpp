@@ -2,10 +2,12 @@
 // blind_spot_rows.hpp.
 #pragma once
 
+#include <cstddef>
+
 namespace lowdose::ops {
 
 // What is computed together: the part of a frame whose features stay in the cache.
-constexpr int tile_rows = 48, tile_columns = 128;
+constexpr int tile_rows = 24, tile_columns = 256;
 constexpr int most_pixels_per_block = 64;  // widest block of any instruction set; tiles hold whole blocks
 
 // An image; beyond its borders it is zero.
@@ -59,7 +61,7 @@ struct FeatureKernel {
     void (*denoise)(const PackedFeatures& network, const Plane* planes, const Plane& filtered, int margin_y,
                     int margin_x, const Tile& tile, float* scratch, float* out, int stride);
     // Floats of scratch memory, on 64 bytes, for any tile.
-    long (*scratch_size)(const PackedFeatures& network);
+    std::size_t (*scratch_size)(const PackedFeatures& network);
 };
 
 extern const FeatureKernel features_portable;
