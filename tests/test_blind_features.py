@@ -134,6 +134,21 @@ def test_no_result_depends_on_its_own_pixel(kernels, n_channels):
     assert others_changed > 0.1
 
 
+@pytest.mark.parametrize("side", [1, 3, 5, 7, 9])
+@pytest.mark.parametrize("instructions", INSTRUCTION_SETS)
+def test_a_pixel_that_is_no_number_reaches_no_further_than_the_windows(monkeypatch, instructions, side):
+    use(instructions, monkeypatch)
+    runner = session(model_of(random_weights(Sizes(1, 1, 5, (side, side), (side, side))), 1))
+    frame = noise((1, 1, 1, 61, 300))
+    expected = run(runner, frame)
+    frame[..., 30, 150] = np.nan
+    result = run(runner, frame)
+    reach = 2 * (side // 2)
+    seen = np.zeros((61, 300), bool)
+    seen[30 - reach : 31 + reach, 150 - reach : 151 + reach] = True
+    np.testing.assert_array_equal(result[0, 0][~seen], expected[0, 0][~seen])
+
+
 def test_without_a_feature_of_the_filters_result_no_margin_is_filtered():
     sizes = Sizes(3, 1, 6, (7, 5), (5, 9))
     weights = random_weights(sizes)

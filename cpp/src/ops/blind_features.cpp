@@ -32,15 +32,12 @@ void pack_matrix(const float* from, int n_outputs, int n_inputs, int stride, int
                 packed.push_back(out < n_outputs ? from[count(out, stride) + count(in)] : 0.0f);
 }
 
-// Kernels (n, height, width) become (n, width, margin + height + margin).
-void pack_kernels(const float* from, int n, int height, int width, int margin, std::vector<float>& packed) {
-    const int padded = height + 2 * margin;
-    packed.assign(count(n, width, padded), 0.0f);
-    for (int i = 0; i < n; ++i)
-        for (int y = 0; y < height; ++y)
-            for (int x = 0; x < width; ++x)
-                packed[count(i * width + x, padded) + count(margin + y)] =
-                    from[count(i * height + y, width) + count(x)];
+// Kernels (n, height, width) become (n, width, height).
+void pack_kernels(const float* from, int n, int height, int width, std::vector<float>& packed) {
+    packed.clear();
+    for (int i = 0; i < n; ++i, from += count(height, width))
+        for (int x = 0; x < width; ++x)
+            for (int y = 0; y < height; ++y) packed.push_back(from[count(y, width) + count(x)]);
 }
 
 void pack_vector(const float* from, int n, int group, std::vector<float>& packed) {
@@ -94,7 +91,7 @@ void BlindFeatures::fold_own(const BlindFeaturesWeights& weights, size_t channel
 void BlindFeatures::prepare(const BlindFeaturesWeights& weights) {
     const BlockSizes& sizes = kernel_.sizes;
     const int n = weights.n_features, h1 = weights.n_hidden_1, h2 = weights.n_hidden_2;
-    const int n_planes = weights.n_taps * weights.n_channels, margin = sizes.block_rows - 1;
+    const int n_planes = weights.n_taps * weights.n_channels;
     const auto n_channels = count(weights.n_channels);
     bool sees_filtered = false;  // is there a feature that looks at the linear filter's result?
     for (size_t f = 0; f < n_channels * count(n); ++f)
@@ -107,9 +104,9 @@ void BlindFeatures::prepare(const BlindFeaturesWeights& weights) {
         Packed& packed = packed_[c];
         const int n_mixed = sees_filtered ? n_planes + 1 : n_planes;
         pack_kernels(weights.linear + c * count(n_planes, weights.linear_height, weights.linear_width), n_planes,
-                     weights.linear_height, weights.linear_width, margin, packed.linear);
+                     weights.linear_height, weights.linear_width, packed.linear);
         pack_matrix(weights.mix + c * count(n, n_planes + 1), n, n_mixed, n_planes + 1, sizes.mix_outputs, packed.mix);
-        pack_kernels(weights.vertical + c * count(n, weights.height), n, weights.height, 1, margin, packed.vertical);
+        pack_vector(weights.vertical + c * count(n, weights.height), n * weights.height, 1, packed.vertical);
         pack_vector(weights.horizontal + c * count(n, weights.width), n * weights.width, 1, packed.horizontal);
         fold_own(weights, c);
         const int n_inputs = 1 + weights.own_side * weights.own_side + n;

@@ -13,17 +13,17 @@ namespace {
 // Sums that fill the registers beside what they are made of (measured with GCC 12): of a correlation, of a layer, and
 // of a correlation along rows.
 #if LOWDOSE_VECTOR_BYTES == 64
-constexpr BlockSizes sizes{8, 4, 8};
-constexpr int block_vectors = 2, layer_vectors = 2, row_rows = 4, row_vectors = 4;
+constexpr BlockSizes sizes{4, 8};
+constexpr int block_rows = 8, block_vectors = 2, layer_vectors = 2, row_rows = 4, row_vectors = 4;
 #elif LOWDOSE_VECTOR_BYTES == 16  // without fused multiply-add each product takes a register
-constexpr BlockSizes sizes{2, 2, 2};
-constexpr int block_vectors = 4, layer_vectors = 4, row_rows = 2, row_vectors = 4;
+constexpr BlockSizes sizes{2, 2};
+constexpr int block_rows = 2, block_vectors = 4, layer_vectors = 4, row_rows = 2, row_vectors = 4;
 #elif LOWDOSE_VECTOR_BYTES > 0
-constexpr BlockSizes sizes{3, 3, 3};
-constexpr int block_vectors = 4, layer_vectors = 4, row_rows = 3, row_vectors = 4;
+constexpr BlockSizes sizes{3, 3};
+constexpr int block_rows = 3, block_vectors = 4, layer_vectors = 4, row_rows = 3, row_vectors = 4;
 #else
-constexpr BlockSizes sizes{4, 2, 2};
-constexpr int block_vectors = 1, layer_vectors = 1, row_rows = 4, row_vectors = 1;
+constexpr BlockSizes sizes{2, 2};
+constexpr int block_rows = 2, block_vectors = 1, layer_vectors = 1, row_rows = 2, row_vectors = 1;
 #endif
 
 #if LOWDOSE_VECTOR_BYTES > 0
@@ -61,7 +61,7 @@ inline Vector moved_by_one(Vector a, Vector after) {
 
 using Offset = std::ptrdiff_t;
 
-constexpr int block_rows = sizes.block_rows, last_row = block_rows - 1;
+constexpr int last_row = block_rows - 1;
 constexpr int block_width = block_vectors * lanes, layer_width = layer_vectors * lanes;
 
 // What a correlation gives for block_rows rows of block_vectors vectors.
@@ -102,21 +102,35 @@ LOWDOSE_INLINE void add_last_lines(const float* pixels, Offset stride, const flo
     }
 }
 
+// All lines of a kernel that has fewer rows than a block, from line i on.
+template <int n_rows, int i = 0>
+LOWDOSE_INLINE void add_lines(const float* pixels, Offset stride, const float* weights, int n_columns, Sums& sums) {
+    if constexpr (i < n_rows + last_row) {
+        constexpr int first = i < n_rows ? 0 : i - n_rows + 1, last = i < last_row ? i : last_row;
+        add_line<first, last>(pixels, weights, n_columns, n_rows, sums);
+        add_lines<n_rows, i + 1>(pixels + stride, stride, weights + 1, n_columns, sums);
+    }
+}
+
 // Adds the correlation of a kernel (n_rows, n_columns) with the pixels from the block's first one on. weights: the
-// kernel column by column, each with last_row zeros before and behind it.
+// kernel column by column.
 LOWDOSE_INLINE void correlate(const float* pixels, Offset stride, const float* weights, int n_rows, int n_columns,
                               Sums& sums) {
-    const int step = n_rows + 2 * last_row;
-    weights += last_row;
-    if (n_rows < block_rows) {
-        for (int i = 0; i < n_rows + last_row; ++i)
-            add_line<0, last_row>(pixels + i * stride, weights + i, n_columns, step, sums);
-        return;
+    static_assert(block_rows <= 8, "every odd number of rows below it has a case");
+    if (n_rows >= block_rows) {
+        add_first_lines<0>(pixels, stride, weights, n_columns, n_rows, sums);
+        for (int i = last_row; i < n_rows; ++i)
+            add_line<0, last_row>(pixels + i * stride, weights + i, n_columns, n_rows, sums);
+        add_last_lines<1>(pixels + n_rows * stride, stride, weights + n_rows, n_columns, n_rows, sums);
+    } else if (n_rows == 1) {
+        add_lines<1>(pixels, stride, weights, n_columns, sums);
+    } else if (n_rows == 3) {
+        add_lines<3>(pixels, stride, weights, n_columns, sums);
+    } else if (n_rows == 5) {
+        add_lines<5>(pixels, stride, weights, n_columns, sums);
+    } else {
+        add_lines<7>(pixels, stride, weights, n_columns, sums);
     }
-    add_first_lines<0>(pixels, stride, weights, n_columns, step, sums);
-    for (int i = last_row; i < n_rows; ++i)
-        add_line<0, last_row>(pixels + i * stride, weights + i, n_columns, step, sums);
-    add_last_lines<1>(pixels + n_rows * stride, stride, weights + n_rows, n_columns, step, sums);
 }
 
 template <int n, int m>

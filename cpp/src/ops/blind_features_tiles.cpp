@@ -58,8 +58,7 @@ void filter(const PackedFeatures& network, const Plane* planes, const Tile& tile
     for (int p = 0; p < network.n_planes; ++p) {
         copy_part(planes[p], tile.top - network.linear_height / 2, tile.left - network.linear_width / 2, memory.rows,
                   memory.columns, scratch, memory.stride);
-        const float* weights =
-            network.linear + static_cast<Offset>(p) * network.linear_width * (network.linear_height + 2 * last_row);
+        const float* weights = network.linear + static_cast<Offset>(p) * network.linear_width * network.linear_height;
         for (int y = 0; y < tile.rows; y += block_rows)
             for (int x = 0; x < tile.columns; x += block_width) {
                 Sums sums;
@@ -188,8 +187,8 @@ void compute_features(const PackedFeatures& network, const FeatureMemory& memory
         mix(network, memory, first, planes + x, mixed);
         for (int f = 0; f < n; ++f)
             look_up_and_down(mixed + f * memory.mixed_rows * layer_width,
-                             network.vertical + (first + f) * (network.height + 2 * last_row), network.height,
-                             memory.rows, columns + f * memory.rows * memory.seen_columns + x, memory.seen_columns);
+                             network.vertical + (first + f) * network.height, network.height, memory.rows,
+                             columns + f * memory.rows * memory.seen_columns + x, memory.seen_columns);
     }
     float* out = scratch + memory.inputs + (network.n_inputs - network.n_features + first) * memory.input_stride;
     for (int f = 0; f < n; ++f)

@@ -26,12 +26,12 @@ struct Tile {
 struct PackedFeatures {
     int n_planes;                     // of the frames
     int linear_height, linear_width;  // odd
-    const float* linear;              // (n_planes, linear_width, block_rows - 1 + linear_height + block_rows - 1)
+    const float* linear;              // (n_planes, linear_width, linear_height)
     float linear_bias;
     int n_mixed;                    // n_planes, and one more when a feature looks at the linear filter's result
     int n_features, height, width;  // odd
     const float* mix;               // (n_features / mix_outputs, n_mixed, mix_outputs)
-    const float* vertical;          // (n_features, block_rows - 1 + height + block_rows - 1)
+    const float* vertical;          // (n_features, height)
     const float* horizontal;        // (n_features, width)
     int own_plane, own_side;        // pixels that the perceptron takes away from the features
     int n_inputs;  // of the perceptron: the linear filter's result, own_side x own_side pixels, the features
@@ -45,7 +45,6 @@ struct PackedFeatures {
 };
 
 struct BlockSizes {
-    int block_rows;     // rows of a correlation that are computed together
     int mix_outputs;    // features that are mixed together
     int layer_outputs;  // neurons that are computed together
 };
