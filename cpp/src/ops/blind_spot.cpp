@@ -79,7 +79,7 @@ public:
         const size_t n_points = count(network.n_points);
         const size_t pixels = n_lines * line, transformed = n_points * count(network.n_taps) * line;
         const size_t sums = n_points * n_features * most_floats_per_block;
-        const size_t features = n_features * (tile_rows + 1) * most_floats_per_vector;
+        const size_t features = 2 * n_features * tile_rows * most_floats_per_vector;
         const size_t result = tile_rows * strip_width;
         if (lines_.size() < n_lines) lines_.resize(n_lines);
         const size_t total = (pixels + transformed + sums + features + result) / 16;  // all are multiples of 16
@@ -98,7 +98,23 @@ private:
 
 BlindSpot::BlindSpot(InstructionSet set) : rows_(rows_for(set)) {}
 
+bool BlindSpot::is_new(const BlindSpotWeights& weights) {
+    const int n = weights.n_features;
+    asked_ = {static_cast<float>(weights.n_taps), static_cast<float>(n), static_cast<float>(weights.n_mixing)};
+    for (const BlindSpotBranch& branch : weights.branches) {
+        asked_.insert(asked_.end(), {static_cast<float>(branch.size), branch.share});
+        asked_.insert(asked_.end(), branch.kernel,
+                      branch.kernel + count(n, weights.n_taps) * count(branch.size, branch.size));
+        asked_.insert(asked_.end(), branch.mixing, branch.mixing + count(weights.n_mixing, n, n));
+        asked_.insert(asked_.end(), branch.head, branch.head + n);
+    }
+    if (asked_ == prepared_) return false;
+    prepared_ = asked_;
+    return true;
+}
+
 void BlindSpot::prepare(const BlindSpotWeights& weights) {
+    if (!is_new(weights)) return;
     const int n = weights.n_features;
     const int n_padded = (n + feature_group - 1) / feature_group * feature_group;
     const int n_layers = std::max(weights.n_mixing - 1, 0);
@@ -114,8 +130,8 @@ void BlindSpot::prepare(const BlindSpotWeights& weights) {
     for (const BlindSpotBranch& branch : weights.branches) {
         network_.margin = std::max(network_.margin, branch.size / 2);
         network_.n_points = std::max(network_.n_points, n_points_of_kernel(branch.size));
-        total += count(n_padded) * (count(n_points_of_kernel(branch.size), weights.n_taps, branch.size) +
-                                    count(n_layers, n_padded) + 1);
+        total += count(n_padded) *
+                 (count(n_points_of_kernel(branch.size), weights.n_taps, branch.size) + count(n_layers, n_padded) + 1);
     }
     packed_.assign(total, 0.0f);
     branches_.clear();

@@ -39,13 +39,13 @@ void copy_periodic(const float* row, int width, int first, int length, float* ou
 }
 
 #if LOWDOSE_VECTOR_BYTES > 0
-// Brings the pixels of a line that is needed soon into the cache while the blocks before it are computed.
-inline void fetch_ahead(const float* row, int count) {
+// Brings pixels first ... last - 1 of a row that is needed soon into the cache while the tile before it is computed.
+inline void fetch_ahead(const float* row, int width, int first, int last) {
     constexpr int floats_per_cache_line = 16;
-    for (int x = 0; x < count; x += floats_per_cache_line) __builtin_prefetch(row + x);
+    for (int x = first < 0 ? 0 : first; x < last && x < width; x += floats_per_cache_line) __builtin_prefetch(row + x);
 }
 #else
-inline void fetch_ahead(const float*, int) {}
+inline void fetch_ahead(const float*, int, int, int) {}
 #endif
 
 // The values at the points of a part of a kernel with this many rows: out[point * step + x], from as many lines.
@@ -53,9 +53,12 @@ template <int rows>
 void transform(const float* const* lines, std::ptrdiff_t first, int length, std::ptrdiff_t step, float* out) {
     constexpr int pairs = n_pairs(rows);
     constexpr Polynomials polynomials(pairs);
+    const float* from[n_points(rows)];
+    for (int i = 0; i < n_points(rows); ++i) from[i] = lines[i] + first;
     for (int x = 0; x < length; x += lanes) {
+        float* to = out + x;
         Vector line[n_points(rows)];
-        for (int i = 0; i < n_points(rows); ++i) line[i] = load(lines[i] + first + x);
+        for (int i = 0; i < n_points(rows); ++i) line[i] = load(from[i] + x);
         for (int pair = 0; pair < pairs; ++pair) {
             Vector even{}, odd{};
             for (int i = 0; i < pairs; ++i) {
@@ -63,16 +66,17 @@ void transform(const float* const* lines, std::ptrdiff_t first, int length, std:
                 even += static_cast<float>(weight) * line[2 * i + 2];
                 odd += static_cast<float>(pair_points[pair] * weight) * line[2 * i + 1];
             }
-            store(out + 2 * pair * step + x, even + odd);
-            store(out + (2 * pair + 1) * step + x, even - odd);
+            store(to, even + odd);
+            store(to + step, even - odd);
+            to += 2 * step;
         }
         Vector zero{}, infinity{};
         for (int i = 0; i <= pairs; ++i) {
             zero += static_cast<float>(polynomials.all[i]) * line[2 * i];
             if (has_infinity(rows)) infinity += static_cast<float>(polynomials.all[i]) * line[2 * i + 1];
         }
-        store(out + 2 * pairs * step + x, zero);
-        if (has_infinity(rows)) store(out + (2 * pairs + 1) * step + x, infinity);
+        store(to, zero);
+        if (has_infinity(rows)) store(to + step, infinity);
     }
 }
 
@@ -93,11 +97,12 @@ inline void combine(const Vector* sums, std::ptrdiff_t step, Vector* row) {
     if (has_infinity(rows)) row[3] += sums[(2 * pairs + 1) * step];
 }
 
-// Calls run(lines, points, rows as a type) for each part of a kernel.
 template <int n>
 struct Rows {
     static constexpr int rows = n;
 };
+
+// Calls run(first line, first point, Rows) for each part of a kernel.
 template <class Run>
 inline void for_each_part(int size, Run run) {
     for (int part = 0, line = 0, point = 0; part < n_parts(size); ++part) {
@@ -131,21 +136,47 @@ LOWDOSE_CONVOLVE void convolve(const PackedNetwork& network, int size, const flo
     }
 }
 
-// Adds a branch to the results of a block. With the number of features fixed at compile time they stay in registers;
-// else (0) they lie in scratch memory.
+// The layers after the convolution, from the features of four rows, (4, n_features), to what the branch adds to them.
+// With the number of features fixed at compile time they stay in registers; else (0) `features` has room for twice as
+// many.
+template <int fixed_features>
+inline void add_mixed(const PackedNetwork& network, const PackedBranch& branch, Vector* features, float* result) {
+    const int n_features = fixed_features ? fixed_features : network.n_features;
+    Vector own[2][fixed_features ? fixed_features * tile_rows : 1];
+    Vector* now = fixed_features ? own[0] : features;
+    Vector* next = fixed_features ? own[1] : features + n_features * tile_rows;
+    if (fixed_features)
+        for (int i = 0; i < n_features * tile_rows; ++i) now[i] = features[i];
+    const float* weights = branch.mixing;
+    for (int layer = 0; layer < network.n_mixing; ++layer) {
+        for (int out = 0; out < n_features; ++out, weights += n_features)
+            for (int y = 0; y < tile_rows; ++y) {
+                Vector sum = weights[0] * now[y * n_features];
+                for (int in = 1; in < n_features; ++in) sum += weights[in] * now[y * n_features + in];
+                next[y * n_features + out] = larger(sum, leaky_slope * sum);
+            }
+        for (int i = 0; i < n_features * tile_rows; ++i) now[i] = next[i];
+    }
+    for (int y = 0; y < tile_rows; ++y) {
+        Vector sum = branch.head[0] * now[y * n_features];
+        for (int in = 1; in < n_features; ++in) sum += branch.head[in] * now[y * n_features + in];
+        float* to = result + y * strip_width;
+        store(to, load(to) + branch.share * larger(Vector{}, sum));
+    }
+}
+
+// Adds a branch to the results of a block.
 template <int fixed_features>
 inline void add_branch(const PackedNetwork& network, const PackedBranch& branch, const float* lines,
                        std::ptrdiff_t step, const Scratch& scratch, float* result) {
     const int n_features = fixed_features ? fixed_features : network.n_features;
     auto* sums = reinterpret_cast<Vector*>(scratch.sums);
+    auto* features = reinterpret_cast<Vector*>(scratch.features);
     const std::ptrdiff_t sums_step = n_features * row_vectors;
     const int n_products = n_points_of_kernel(branch.size) * network.n_taps * branch.size;
     for (int f = 0; f < n_features; f += feature_group)
         convolve(network, branch.size, branch.kernel + static_cast<std::ptrdiff_t>(f) * n_products, lines, step,
                  sums_step, sums + f * row_vectors);
-    Vector own[fixed_features ? fixed_features * (tile_rows + 1) : 1];
-    Vector* features = fixed_features ? own : reinterpret_cast<Vector*>(scratch.features);
-    Vector* before = features + n_features * tile_rows;  // what one row holds before a layer
     for (int v = 0; v < row_vectors; ++v) {
         for (int f = 0; f < n_features; ++f) {
             Vector row[tile_rows] = {};
@@ -153,24 +184,9 @@ inline void add_branch(const PackedNetwork& network, const PackedBranch& branch,
                 combine<decltype(rows)::rows>(sums + point * sums_step + f * row_vectors + v, sums_step, row);
             });
             for (int y = 0; y < tile_rows; ++y)
-                features[f * tile_rows + y] = larger(row[y], network.first_slope * row[y]);
+                features[y * n_features + f] = larger(row[y], network.first_slope * row[y]);
         }
-        const float* weights = branch.mixing;
-        for (int layer = 0; layer < network.n_mixing; ++layer, weights += n_features * n_features)
-            for (int y = 0; y < tile_rows; ++y) {
-                for (int in = 0; in < n_features; ++in) before[in] = features[in * tile_rows + y];
-                for (int out = 0; out < n_features; ++out) {
-                    Vector sum = weights[out * n_features] * before[0];
-                    for (int in = 1; in < n_features; ++in) sum += weights[out * n_features + in] * before[in];
-                    features[out * tile_rows + y] = larger(sum, leaky_slope * sum);
-                }
-            }
-        for (int y = 0; y < tile_rows; ++y) {
-            Vector sum = branch.head[0] * features[y];
-            for (int in = 1; in < n_features; ++in) sum += branch.head[in] * features[in * tile_rows + y];
-            float* to = result + y * strip_width + v * lanes;
-            store(to, load(to) + branch.share * larger(Vector{}, sum));
-        }
+        add_mixed<fixed_features>(network, branch, features, result + v * lanes);
     }
 }
 
@@ -205,6 +221,7 @@ void denoise_strip(const PackedNetwork& network, const float* const* frames, int
     const int n_lines = 2 * margin + tile_rows;
     const int strip = width - left < strip_width ? width - left : strip_width;
     const int length = (strip + block_width - 1) / block_width * block_width;
+    const int first = left - margin, n_copied = length + 2 * margin + lanes - 1;  // the transform takes whole vectors
     const auto line = [&](int tap, int row) {
         const int slot = tap * n_lines + (row - first_row + margin) % n_lines;
         return scratch.pixels + static_cast<std::ptrdiff_t>(slot) * floats_per_line(margin);
@@ -215,9 +232,9 @@ void denoise_strip(const PackedNetwork& network, const float* const* frames, int
             const int row = (copied % height + height) % height;
             const int later = (row + tile_rows) % height;
             for (int tap = 0; tap < network.n_taps; ++tap) {
-                copy_periodic(frames[tap] + static_cast<std::ptrdiff_t>(row) * width, width, left - margin,
-                              floats_per_line(margin), line(tap, copied));
-                fetch_ahead(frames[tap] + static_cast<std::ptrdiff_t>(later) * width + left, strip);
+                copy_periodic(frames[tap] + static_cast<std::ptrdiff_t>(row) * width, width, first, n_copied,
+                              line(tap, copied));
+                fetch_ahead(frames[tap] + static_cast<std::ptrdiff_t>(later) * width, width, first, first + n_copied);
             }
         }
         for (int tap = 0; tap < network.n_taps; ++tap)

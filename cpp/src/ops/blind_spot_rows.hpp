@@ -27,7 +27,7 @@ struct PackedNetwork {
 };
 
 // Frames are taken in strips, so narrow that the lines around four rows, transformed, stay in the L1 cache.
-constexpr int strip_width = 128;
+constexpr int strip_width = 256;
 constexpr int most_floats_per_vector = 16, most_floats_per_block = 64;
 
 // A strip with its margins, read in whole vectors from any of its first columns, in multiples of 64 bytes.
@@ -41,7 +41,7 @@ struct Scratch {
     float* pixels;        // as many lines of floats_per_line(margin)
     float* transformed;   // n_points * n_taps lines
     float* sums;          // n_points * n_features * most_floats_per_block
-    float* features;      // n_features * 5 * most_floats_per_vector
+    float* features;      // n_features * 8 * most_floats_per_vector
     float* result;        // 4 * strip_width
 };
 
