@@ -39,7 +39,7 @@ stream = _core.FilterStream(
     21, 34, n_channels=1, taps=[(0, -1), (0, 0), (0, 1)], radius_px=2, dtype_in="uint8", dtype_out="float32", scan=None
 )
 weights = random.normal(0, 0.2, (3, 1, 3, 1, 5, 5)).astype(np.float32)
-stream.use(weights, np.full((1, 21, 34), 3, np.float32), np.full((1, 21, 34), 2, np.float32))
+stream.use(stream.prepare(weights, np.full((1, 21, 34), 3, np.float32), np.full((1, 21, 34), 2, np.float32)))
 filtered = [stream.push(frame) for frame in random.poisson(3, (4, 21, 34)).astype(np.uint8)]
 results["filter"] = np.stack([*filtered[1:], stream.flush()])
 np.savez(sys.argv[1], kernels=model.kernels, **results)

@@ -13,11 +13,11 @@ namespace lowdose {
 
 namespace {
 
-// The next length without a prime factor above 5.
+// The next length without a prime factor above 7.
 int quick_length(int length) {
     for (int n = length;; ++n) {
         int rest = n;
-        for (const int p : {2, 3, 5})
+        for (const int p : {2, 3, 5, 7})
             while (rest % p == 0) rest /= p;
         if (rest == 1) return n;
     }

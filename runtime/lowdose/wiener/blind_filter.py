@@ -65,7 +65,7 @@ class BlindFilter:
             scan=scan,
         )
         stream = FilterStream(core, (self.n_channels, height, width))
-        stream.use(self)
+        stream.use(stream.prepare(self))
         return stream
 
 
@@ -97,7 +97,11 @@ class FilterStream:
             results.append(frame)
         return results
 
-    def use(self, fitted: BlindFilter) -> None:
-        """Go on with other weights from the next frame on; they must have been fitted with the same level and taps."""
+    def prepare(self, fitted: BlindFilter) -> _core.FilterKernels:
+        """Other weights in the form that `use` takes, which costs a few transforms; any thread may call it."""
         level, scale = (np.broadcast_to(plane, self._shape) for plane in (fitted.level, fitted.scale))
-        self._core.use(fitted.weights, level, scale)
+        return self._core.prepare(fitted.weights, level, scale)
+
+    def use(self, kernels: _core.FilterKernels) -> None:
+        """Go on with other weights from the next frame on; they must have been fitted with the same level and taps."""
+        self._core.use(kernels)
