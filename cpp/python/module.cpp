@@ -160,8 +160,8 @@ FilterShape filter_shape(int height, int width, int n_channels, const std::vecto
     return shape;
 }
 
-std::shared_ptr<Kernels> make_kernels(const FilterStream& stream, const py::array& weights,
-                                            const py::array& level, const py::array& scale) {
+std::shared_ptr<Kernels> make_kernels(const FilterStream& stream, const py::array& weights, const py::array& level,
+                                      const py::array& scale) {
     const FilterShape& shape = stream.shape();
     const py::ssize_t side = 2 * shape.radius_px + 1;
     const auto copied = [](const py::array& array, const std::vector<py::ssize_t>& wanted, const char* axes) {
@@ -179,7 +179,7 @@ std::shared_ptr<Kernels> make_kernels(const FilterStream& stream, const py::arra
     std::vector<float> scales = copied(scale, frame, "(channels, height, width)");
     const py::gil_scoped_release released;
     return std::make_shared<Kernels>(shape, std::move(all), std::move(levels), std::move(scales),
-                                           stream.instruction_set());
+                                     stream.instruction_set());
 }
 
 Stack filtered(const py::array& frame, float cutoff) {
@@ -250,8 +250,9 @@ PYBIND11_MODULE(_core, module) {
         .def(
             "choose",
             [](const Model& model, const py::array& windows, std::optional<int> weight_set, std::optional<float> cutoff,
-               std::optional<float> offset,
-               int threads) { return choose_from(model, windows, {weight_set, cutoff, offset}, threads); },
+               std::optional<float> offset, int threads) {
+                return choose_from(model, windows, {weight_set, cutoff, offset}, threads);
+            },
             py::arg("windows"), py::arg("weight_set"), py::arg("cutoff"), py::arg("offset"), py::arg("threads"));
 
     py::class_<Stream>(module, "Stream")
