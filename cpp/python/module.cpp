@@ -4,10 +4,12 @@
 #include <pybind11/stl.h>
 
 #include "choice.hpp"
+#include "cuda/sources.hpp"
 #include "error.hpp"
 #include "filter.hpp"
 #include "lowpass.hpp"
 #include "model.hpp"
+#include "model_bytes.hpp"
 #include "stream.hpp"
 
 namespace py = pybind11;
@@ -224,6 +226,23 @@ PYBIND11_MODULE(_core, module) {
             kept->push_back(std::move(library));
         },
         py::arg("ort_path"), py::arg("provider"), py::arg("path"));
+    module.def(
+        "with_settings",
+        [](const std::string& bytes, std::int64_t weight_set, float cutoff) {
+            return py::bytes(with_settings(bytes, weight_set, cutoff));
+        },
+        py::arg("bytes"), py::arg("weight_set"), py::arg("cutoff"));
+    module.def(
+        "gpu_kernels",
+        [](int capability) {
+            const std::vector<std::string> architecture{"-DN_TAPS=3",  "-DN_FEATURES=3",  "-DN_MIXING=4",
+                                                        "-DLARGEST=7", "-DN_BRANCHES=2", "-DBRANCHES=BRANCH(0,3)BRANCH(1,7)"};
+            return std::map<std::string, size_t>{
+                {"common", cuda::compiled(cuda::common_source, {}, capability).size()},
+                {"blind_spot", cuda::compiled(cuda::blind_spot_source, architecture, capability).size()},
+                {"low_pass", cuda::compiled(cuda::low_pass_source, {}, capability).size()}};
+        },
+        py::arg("capability"));
     module.def("cast", &cast, py::arg("frame"), py::arg("offset"), py::arg("dtype"));
     module.def("low_pass", &filtered, py::arg("frame"), py::arg("cutoff"));
 
@@ -243,8 +262,7 @@ PYBIND11_MODULE(_core, module) {
         .def_property_readonly("device", &Model::device)
         .def_property_readonly("kernels",
                                [](const Model& model) {
-                                   return model.kernels() ? py::object(py::str(ops::name_of(*model.kernels())))
-                                                          : py::none();
+                                   return model.kernels().empty() ? py::none() : py::object(py::str(model.kernels()));
                                })
         .def_property_readonly("runtime_version", [](const Model& model) { return model.runtime().version(); })
         .def(

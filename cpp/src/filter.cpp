@@ -122,6 +122,7 @@ FilterStream::FilterStream(const FilterShape& shape, DType in, DType out, ops::I
       ring_(ring_contract(shape), shape.scan.value_or(ScanShape{1, 1}),
             2 * n_coefficients_ * static_cast<size_t>(shape.n_channels)),
       sum_(zeros(padded_height_, padded_width_, set)) {
+    ring_.allocate(*host_backend({shape.n_channels, shape.height, shape.width}));
     padded_.resize(static_cast<size_t>(padded_height_) * static_cast<size_t>(padded_width_));
     filtered_.resize(padded_.size());
 }

@@ -1,6 +1,7 @@
 #include "stream.hpp"
 
 #include <cmath>
+#include <map>
 #include <string>
 
 #include "denormals.hpp"
@@ -45,8 +46,6 @@ const StreamOptions& checked(const StreamOptions& options, const Contract& contr
     return options;
 }
 
-size_t pixels(int height, int width) { return static_cast<size_t>(height) * static_cast<size_t>(width); }
-
 // What a stream holds beside its tiles: references, ring, result, states, blocks, and the spectrum of the low-pass
 // after tiling.
 double held_bytes(const Contract& contract, const References& references, const FrameRing& ring, size_t plane) {
@@ -65,15 +64,24 @@ Stream::Stream(std::shared_ptr<const Model> model, int height, int width, const 
       height_(height),
       width_(width),
       options_(checked(options, contract_, height, width)),
-      plane_(pixels(height, width)),
+      shape_{contract_.n_channels, height, width},
       correction_(options.references, contract_.n_channels, height, width),
-      ring_(contract_, options.scan.value_or(ScanShape{1, 1}), plane_ * static_cast<size_t>(contract_.n_channels)),
-      blocks_(contract_, plane_),
+      ring_(contract_, options.scan.value_or(ScanShape{1, 1}), shape_.n_values()),
+      blocks_(contract_, shape_.plane()),
       network_(*model_, height, width, options.threads, options.tile, options.max_bytes,
-               held_bytes(contract_, options.references, ring_, plane_)) {
+               held_bytes(contract_, options.references, ring_, shape_.plane())),
+      queue_(network_.queue()),
+      backend_(queue_ ? cuda_backend(queue_, shape_) : host_backend(shape_)) {
     options_.references = {};  // copied; the caller's memory may go
-    denoised_.resize(plane_ * static_cast<size_t>(contract_.n_channels));
+    ring_.allocate(*backend_);
+    blocks_.allocate(*backend_);
+    denoised_ = backend_->zeros(shape_.n_values());
+    if (contract_.n_states > 0) {
+        state_values_ = network_.aligned_px() * static_cast<size_t>(contract_.state_channels);
+        for (int i = 0; i <= contract_.n_states; ++i) states_.push_back(backend_->zeros(state_values_));
+    }
     reset();
+    if (choice_) network_.prepare(choice_->weight_set, cutoff_in_network());
     if (options.warm_up) warm_up();
     report(options_, "the first frame", 1.0);
 }
@@ -98,9 +106,7 @@ void Stream::begin_sequence() {
     ring_.clear();
     blocks_.clear();
     n_out_ = 0;
-    if (contract_.n_states > 0)
-        states_.assign(static_cast<size_t>(contract_.n_states) + 1,
-                       std::vector<float>(network_.aligned_px() * static_cast<size_t>(contract_.state_channels)));
+    for (const Plane& state : states_) backend_->clear(state.get(), state_values_);
 }
 
 // The first run allocates what later ones use again.
@@ -108,45 +114,40 @@ void Stream::warm_up() {
     report(options_, "warming up", 0.7);
     Run run;
     run.frames.assign(contract_.taps.size(), ring_.next());
-    for (int i = 0; i < contract_.n_states; ++i) run.states.push_back(states_[0].data());
-    if (contract_.n_states > 0) run.state = states_[1].data();
+    for (int i = 0; i < contract_.n_states; ++i) run.states.push_back(states_[0].get());
+    if (contract_.n_states > 0) run.state = states_[1].get();
     run.offset.assign(static_cast<size_t>(contract_.n_channels), 0.0f);
     run.scale.assign(static_cast<size_t>(contract_.n_channels), 1.0f);
-    run.cutoff = 0.1f;  // so that a low-pass is computed
-    std::vector<float> block(contract_.block_frames > 0 ? plane_ * static_cast<size_t>(contract_.block_frames) : 0);
-    run.denoised = block.empty() ? denoised_.data() : block.data();
+    run.weight_set = choice_ ? choice_->weight_set : 0;
+    run.cutoff = choice_ ? cutoff_in_network() : 0.1f;  // so that a low-pass is computed
+    run.on_gpu = queue_ != nullptr;
+    const Plane block = backend_->zeros(shape_.plane() * static_cast<size_t>(contract_.block_frames));
+    run.denoised = contract_.block_frames > 0 ? block.get() : denoised_.get();
     network_.run(run);
     begin_sequence();
 }
 
 // The frames that come before the choice wait in the ring as they are; choose_settings subtracts their offset.
-bool Stream::push(const void* frame, std::ptrdiff_t row_stride_bytes, std::ptrdiff_t channel_stride_bytes, void* out) {
+bool Stream::push(const RawFrame& frame, void* out) {
     if (options_.scan && ring_.count() == static_cast<long long>(options_.scan->n_y) * options_.scan->n_x)
         throw Error("the scan of " + std::to_string(options_.scan->n_y) + "x" + std::to_string(options_.scan->n_x) +
                         " positions is complete: flush before the next one",
                     Error::Kind::order);
     const Stopwatch watch;
-    const float offset = choice_ ? choice_->offset : 0.0f;
-    for (int channel = 0; channel < contract_.n_channels; ++channel) {
-        float* plane = ring_.next() + static_cast<size_t>(channel) * plane_;
-        to_float(static_cast<const unsigned char*>(frame) + channel * channel_stride_bytes, options_.in,
-                 row_stride_bytes, height_, width_, correction_.any() ? 0.0f : offset, plane);
-        if (!correction_.any()) continue;
-        correction_.apply(channel, plane);
-        for (size_t i = 0; i < plane_; ++i) plane[i] -= offset;
-    }
+    backend_->to_float(frame, options_.in, correction_, choice_ ? choice_->offset : 0.0f, ring_.next());
+    if (contract_.takes_offset) backend_->sums(ring_.next(), ring_.next_sums());
     ring_.take();
     statistics_.convert.add(watch.milliseconds());
     statistics_.frames_in += 1;
     if (ring_.count() <= ring_.latency()) return false;
-    emit(ring_.count() - 1 - ring_.latency(), watch, out);
+    emit(ring_.count() - 1 - ring_.latency(), watch, out, frame.on_gpu);
     return true;
 }
 
-bool Stream::flush(void* out) {
+bool Stream::flush(void* out, bool on_gpu) {
     const long long n_in = ring_.count();
     if (n_out_ < n_in && n_in >= ring_.shortest()) {
-        emit(n_out_, Stopwatch(), out);
+        emit(n_out_, Stopwatch(), out, on_gpu);
         return true;
     }
     const bool complete = n_out_ == n_in;
@@ -160,13 +161,26 @@ bool Stream::flush(void* out) {
 
 void Stream::choose_settings() {
     const Stopwatch watch;
+    std::vector<std::vector<float>> copies(static_cast<size_t>(ring_.count()));
+    std::map<const float*, const float*> on_host;
+    for (size_t i = 0; i < copies.size(); ++i) {
+        const float* frame = ring_.frame(static_cast<long long>(i));
+        on_host[frame] = backend_->on_host(frame, shape_.n_values(), copies[i]);
+    }
     std::vector<Window> windows;
-    for (long long i = 0; i < ring_.count(); ++i) ring_.window(i, windows.emplace_back());
+    for (long long i = 0; i < ring_.count(); ++i) {
+        ring_.window(i, windows.emplace_back());
+        for (const float*& frame : windows.back()) frame = on_host[frame];
+    }
     choice_ = choose(*model_, windows, height_, width_, options_.threads, options_.wanted);
     for (long long i = 0; i < ring_.count(); ++i)
-        for (size_t pixel = 0; pixel < plane_; ++pixel) ring_.frame(i)[pixel] -= choice_->offset;
+        backend_->subtract(ring_.frame(i), shape_.n_values(), choice_->offset);
+    network_.prepare(choice_->weight_set, cutoff_in_network());
     statistics_.choose.add(watch.milliseconds());
 }
+
+// A tile has not the frame's spectrum.
+float Stream::cutoff_in_network() const { return tiles().whole_frame ? choice_->cutoff : cutoff_none; }
 
 // Runs the network on the window around frame `index`; before the first frame too, to fill the states.
 void Stream::run_network(long long index, float* out) {
@@ -178,13 +192,14 @@ void Stream::run_network(long long index, float* out) {
     }
     const auto n_slots = static_cast<long long>(states_.size());
     const auto state = [&](long long step) {  // the first step is -n_states, and it takes n_states more
-        return states_[static_cast<size_t>((step + 2 * n_slots) % n_slots)].data();
+        return states_[static_cast<size_t>((step + 2 * n_slots) % n_slots)].get();
     };
     run_.states.clear();
     for (int i = contract_.n_states; i > 0; --i) run_.states.push_back(state(index - i));
     if (contract_.n_states > 0) run_.state = state(index);
     run_.weight_set = choice_->weight_set;
-    run_.cutoff = tiles().whole_frame ? choice_->cutoff : cutoff_none;
+    run_.cutoff = cutoff_in_network();
+    run_.on_gpu = queue_ != nullptr;
     run_.denoised = out;
     network_.run(run_);
 }
@@ -192,7 +207,7 @@ void Stream::run_network(long long index, float* out) {
 void Stream::run_step(long long index, float* out) {
     if (contract_.block_frames > 0) {
         if (const auto start = blocks_.wanted(index, ring_.count())) run_network(*start, blocks_.begin(*start));
-        blocks_.frame(index, out);
+        blocks_.frame(*backend_, index, out);
         return;
     }
     if (index == 0)
@@ -200,23 +215,23 @@ void Stream::run_step(long long index, float* out) {
     run_network(index, out);
 }
 
-// A tile has not the frame's spectrum: with tiles the disc is kept on the whole frame.
+// With tiles the disc is kept on the whole frame.
 void Stream::filter() {
     const Stopwatch watch;
     const DenormalsAsZero denormals;
-    low_pass(denoised_.data(), height_, width_, choice_->cutoff, model_->transforms(), denoised_.data());
+    low_pass(denoised_.get(), height_, width_, choice_->cutoff, model_->transforms(), denoised_.get());
     statistics_.low_pass.add(watch.milliseconds());
 }
 
-void Stream::emit(long long index, const Stopwatch& since, void* out) {
+void Stream::emit(long long index, const Stopwatch& since, void* out, bool on_gpu) {
     n_out_ = index + 1;  // also when it fails: the next result is that of the next frame
     if (!choice_) choose_settings();
     const Stopwatch network_watch;
-    run_step(index, denoised_.data());
+    run_step(index, denoised_.get());
     statistics_.network.add(network_watch.milliseconds());
     if (contract_.has_low_pass && !tiles().whole_frame) filter();
     const Stopwatch watch;
-    from_float(denoised_.data(), denoised_.size(), choice_->offset, options_.out, out);
+    backend_->from_float(denoised_.get(), shape_.n_values(), choice_->offset, options_.out, out, on_gpu);
     statistics_.output.add(watch.milliseconds());
     statistics_.total.add(since.milliseconds());
     statistics_.frames_out += 1;

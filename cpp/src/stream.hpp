@@ -6,6 +6,7 @@
 #include <optional>
 #include <vector>
 
+#include "backend.hpp"
 #include "blocks.hpp"
 #include "choice.hpp"
 #include "convert.hpp"
@@ -41,12 +42,21 @@ public:
     // when a result was written to `out` (channels * height * width pixels of the output type, contiguous). Results
     // come in order, latency_frames() later than their frame. Throws Error on NaN or infinity, and for a frame behind
     // the last position of the scan; it is then not taken.
-    bool push(const void* frame, std::ptrdiff_t row_stride_bytes, std::ptrdiff_t channel_stride_bytes, void* out);
+    bool push(const void* frame, std::ptrdiff_t row_stride_bytes, std::ptrdiff_t channel_stride_bytes, void* out) {
+        return push({frame, row_stride_bytes, channel_stride_bytes}, out);
+    }
+    // The same; on_gpu: frame and `out` lie on the GPU of the model, and work on the frame is done or in gpu_queue().
+    bool push(const RawFrame& frame, void* out);
 
     // After the last frame: writes one waiting result, false when none is left; then the next sequence may begin. A
     // scan may be flushed before it is complete. Frames that are not there are replaced as the model's rule for the
     // ends says. Throws Error when the sequence is too short for that.
-    bool flush(void* out);
+    bool flush(void* out, bool on_gpu = false);
+
+    // The CUstream of this stream's work, and its GPU; null and -1 where frames on a GPU are not taken.
+    void* gpu_queue() const { return queue_ ? queue_->handle() : nullptr; }
+    int gpu() const { return queue_ ? queue_->device().index() : -1; }
+    const std::shared_ptr<cuda::Queue>& queue() const { return queue_; }
 
     // Forgets the frames.
     void begin_sequence();
@@ -66,8 +76,9 @@ public:
 
 private:
     void warm_up();
-    void emit(long long index, const Stopwatch& since, void* out);
+    void emit(long long index, const Stopwatch& since, void* out, bool on_gpu);
     void choose_settings();
+    float cutoff_in_network() const;
     void run_network(long long index, float* out);
     void run_step(long long index, float* out);
     void filter();
@@ -76,16 +87,18 @@ private:
     Contract contract_;
     int height_, width_;
     StreamOptions options_;
-    size_t plane_;  // pixels of a frame
+    FrameShape shape_;
     Correction correction_;
     FrameRing ring_;
     Blocks blocks_;
     FrameNetwork network_;
+    std::shared_ptr<cuda::Queue> queue_;  // null: frames are in the computer's memory
+    std::unique_ptr<Backend> backend_;
     std::optional<Choice> choice_;
     Statistics statistics_;
-    std::vector<std::vector<float>>
-        states_;  // of step i in slot i modulo their number, one more than the network takes
-    std::vector<float> denoised_;
+    size_t state_values_ = 0;
+    std::vector<Plane> states_;  // of step i in slot i modulo their number, one more than the network takes
+    Plane denoised_;
     Run run_;
     long long n_out_ = 0;
 };
