@@ -7,7 +7,7 @@ frame at a time, and all engines are measured in this one process.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from time import perf_counter
@@ -17,7 +17,7 @@ import click
 import numpy as np
 import onnx
 import torch
-from benchmarks.gpu_correctness import SIDES_PX, TOLERANCE, correctness
+from benchmarks.gpu_correctness import SIDES_PX, TOLERANCE, correctness, file_in
 from benchmarks.gpu_engine import engine_difference, engine_step
 from benchmarks.udvd_cache import network_of
 from numpy.typing import NDArray
@@ -28,8 +28,7 @@ from lowdose.bench.machine import machine
 from lowdose.devices import DEVICES, available_devices, problem_with, runtime_path
 from lowdose.errors import LowdoseError
 from lowdose.model import Settings, bundled_models, load
-from lowdose_export.engine_graph import contract_of
-from lowdose_export.half import to_half
+from lowdose_export.engine_builder import check_targets
 from lowdose_export.parity import torch_low_pass
 from lowdose_export.peers import torch_network
 from lowdose_export.udvd import movie_model
@@ -39,7 +38,9 @@ from lowdose_train.noise2void import noise2void_network
 from lowdose_train.unet import UNet
 
 CUTOFF = 1 / 7
-WARM_UP, ROUNDS, LONG_RUN = 30, 500, 10_000
+WARM_UP, ROUNDS, LONG_RUN = 20, 500, 10_000
+FEWEST, LONGEST_S = 20, 2.0
+"""Rounds of a slow engine, and the time after which no more than these are measured."""
 CASES = (
     ("wcvd", 512),
     ("wcvd", 1024),
@@ -52,6 +53,7 @@ GOALS_MS = {("wcvd", 1024): 0.5, ("udvd-full", 1024): 60.0, ("n2v-full-dual", 51
 """p50, host to host. The papers: 2.31 (network only, A100), 590 and 22."""
 PRECISIONS = ("fp32", "fp16")
 
+Case = tuple[str, int]
 Rows = Iterator[str]
 
 
@@ -90,12 +92,14 @@ def network_and_file(name: str, folder: Path) -> tuple[nn.Module, Path]:
 
 def timed(step: Callable[[], Any], rounds: int) -> tuple[float, float]:
     """p50 and p99 in ms after a warm-up."""
-    times = []
-    for round_ in range(WARM_UP + rounds):
+    for _ in range(WARM_UP):
+        step()
+    times: list[float] = []
+    begin = perf_counter()
+    while len(times) < rounds and (len(times) < FEWEST or perf_counter() - begin < LONGEST_S):
         start = perf_counter()
         step()
-        if round_ >= WARM_UP:
-            times.append(1e3 * (perf_counter() - start))
+        times.append(1e3 * (perf_counter() - start))
     p50, p99 = np.percentile(times, [50, 99])
     return float(p50), float(p99)
 
@@ -141,24 +145,23 @@ def torch_step(
     return step
 
 
-def speed(device: torch.device, rounds: int) -> Rows:
+def speed(device: torch.device, cases: Sequence[Case], rounds: int, compile_too: bool) -> Rows:
     yield "## Speed, host memory to host memory\n"
-    yield "lowdose: a stream of uint16 frames. TensorRT-RTX, PyTorch: float32 frames. Low-pass included in wcvd.\n"
+    yield "lowdose: a stream of uint16 frames. TensorRT-RTX, PyTorch: float32 frames. Low-pass included in wcvd."
+    yield "PyTorch fp16 is autocast; nothing computes in TF32.\n"
     yield "| model | size | precision | engine | p50 ms | p99 ms | frames/s | goal ms |"
     yield "|" + "---|" * 8
     with tempfile.TemporaryDirectory() as folder:
-        for name, side in CASES:
+        for name, side in cases:
             network, path = network_and_file(name, Path(folder))
-            model = onnx.load(path)
-            half = Path(folder) / f"{name}-half.onnx"
-            onnx.save(to_half(model, contract_of(model, path)), half)
             for precision in PRECISIONS:
-                file = half if precision == "fp16" else path
+                file = file_in(precision, path, Path(folder))
                 steps: dict[str, Callable[[], Callable[[], Any]]] = {
                     f"lowdose {kind}": partial(stream_step, file, kind, side) for kind in accelerators()
                 }
-                steps["TensorRT-RTX engine"] = partial(engine_step, path, side, precision)
-                for compiled in (False, True):
+                if no_engines() is None:
+                    steps["TensorRT-RTX engine"] = partial(engine_step, path, side, precision)
+                for compiled in (False, True)[: 2 if compile_too else 1]:
                     label = f"PyTorch {'torch.compile' if compiled else 'eager'}"
                     steps[label] = partial(torch_step, network, side, precision, compiled, device)
                 yield from rows(name, side, precision, steps, rounds)
@@ -188,15 +191,28 @@ def long_run(n_frames: int) -> Rows:
         yield f"- {kind}: {(before - torch.cuda.mem_get_info()[0]) / 1e6:.1f} MB more than after {WARM_UP} frames"
 
 
+def no_engines() -> str | None:
+    """Why TensorRT-RTX builds no engine for this GPU; None where it does."""
+    try:
+        check_targets(["{}.{}".format(*torch.cuda.get_device_capability())])
+    except LowdoseError as error:
+        return str(error)
+    return None
+
+
 def correct() -> Rows:
     yield "## Correctness: largest difference to PyTorch on the CPU, of the output's range\n"
-    yield "| device | model | difference |"
-    yield "|---|---|---|"
+    yield "| device | precision | model | difference |"
+    yield "|---|---|---|---|"
     for kind in accelerators():
-        for name, found in correctness(kind):
-            text = found if isinstance(found, str) else f"{found:.1e}"
-            wrong = not isinstance(found, str) and not found <= TOLERANCE["fp32"]
-            yield f"| {kind} | {name} | {text}{' WRONG' if wrong else ''} |"
+        for precision in PRECISIONS:
+            for name, found in correctness(kind, precision):
+                text = found if isinstance(found, str) else f"{found:.1e}"
+                wrong = not isinstance(found, str) and not found <= TOLERANCE[precision]
+                yield f"| {kind} | {precision} | {name} | {text}{' WRONG' if wrong else ''} |"
+    if problem := no_engines():
+        yield f"\nNo engines of TensorRT-RTX: {problem}\n"
+        return
     yield "\nEngines, to the same graph in ONNX Runtime on the CPU in float32:\n"
     yield "| precision | model | difference |"
     yield "|---|---|---|"
@@ -216,15 +232,18 @@ def correct() -> Rows:
 @click.command()
 @click.option("--rounds", default=ROUNDS, show_default=True)
 @click.option("--frames", default=LONG_RUN, show_default=True, help="Of the long run.")
-def main(rounds: int, frames: int) -> None:
+@click.option("--case", "cases", type=(str, int), multiple=True, metavar="MODEL SIDE", help="[default: all]")
+@click.option("--compile/--no-compile", "compile_too", default=True, help="Measure torch.compile too.")
+def main(rounds: int, frames: int, cases: tuple[Case, ...], compile_too: bool) -> None:
     device = gpu()
+    torch.backends.cudnn.allow_tf32 = False  # as in lowdose
     facts = machine()
     click.echo(f"# {torch.cuda.get_device_name()}, {facts['cpu']}\n")
     click.echo(f"{facts['versions']}, PyTorch {torch.__version__}, commit {facts['commit']}\n")
     for kind in DEVICES:
         click.echo(f"- {kind}: {problem_with(kind, runtime_path()) or 'available'}")
     click.echo("")
-    for part in (correct(), speed(device, rounds), long_run(frames)):
+    for part in (correct(), speed(device, cases or CASES, rounds, compile_too), long_run(frames)):
         for row in part:
             click.echo(row)
 

@@ -5,6 +5,7 @@
 
 #include "choice.hpp"
 #include "cuda/sources.hpp"
+#include "device_array.hpp"
 #include "error.hpp"
 #include "filter.hpp"
 #include "lowpass.hpp"
@@ -85,8 +86,12 @@ py::array as_array(const py::object& object) {
     return numpy.attr(only_dlpack ? "from_dlpack" : "asarray")(object);
 }
 
+py::object push_from_gpu(Stream& stream, const py::object& object);
+
 template <class AnyStream>
 py::object push(AnyStream& stream, const py::object& object) {
+    if constexpr (std::is_same_v<AnyStream, Stream>)
+        if (!py::isinstance<py::array>(object) && is_on_gpu(object)) return push_from_gpu(stream, object);
     const py::array frame = as_array(object);
     const std::vector<py::ssize_t> shape = frame_shape(stream), given = shape_of(frame);
     if (given != shape || dtype_name(frame) != name_of(type_in(stream)))
@@ -107,8 +112,42 @@ py::object push(AnyStream& stream, const py::object& object) {
     return ready ? py::object(out) : py::none();
 }
 
+// The memory of a result on the GPU, and what Python is given when `work` has written to it.
+template <class Work>
+py::object result_on_gpu(const Stream& stream, Work work) {
+    std::shared_ptr<void> memory;
+    bool ready = false;
+    {
+        const py::gil_scoped_release released;
+        memory = stream.queue()->allocate(stream.n_values() * size_of(type_out(stream)));
+        ready = work(memory.get());
+    }
+    if (!ready) return py::none();
+    return py::cast(
+        DeviceResult(std::move(memory), stream.queue()->device().index(), type_out(stream), frame_shape(stream)));
+}
+
+// A frame on a GPU: the result is there too.
+py::object push_from_gpu(Stream& stream, const py::object& object) {
+    if (!stream.queue()) throw Error("frames on a GPU need a model on device 'cuda', and frames that it takes whole");
+    const DeviceArray frame = take_device_array(object, stream.queue()->handle());
+    const std::vector<py::ssize_t> shape = frame_shape(stream);
+    if (frame.shape != shape || frame.dtype != name_of(type_in(stream)))
+        throw Error("the stream takes frames of " + shape_text(shape) + " " + name_of(type_in(stream)) + ", given " +
+                    shape_text(frame.shape) + " " + frame.dtype);
+    if (const int gpu = stream.queue()->device().index(); frame.gpu != gpu)
+        throw Error("the stream is on GPU " + std::to_string(gpu) + ", the frame on GPU " + std::to_string(frame.gpu));
+    if (frame.strides.back() != static_cast<py::ssize_t>(size_of(type_in(stream))))
+        throw Error("the pixels of a row on a GPU must follow each other: make the array contiguous");
+    const size_t n = shape.size();
+    const RawFrame raw{frame.data, frame.strides[n - 2], n == 3 ? frame.strides[0] : 0, true};
+    return result_on_gpu(stream, [&](void* out) { return stream.push(raw, out); });
+}
+
 template <class AnyStream>
 py::object flush(AnyStream& stream) {
+    if constexpr (std::is_same_v<AnyStream, Stream>)
+        if (stream.last_on_gpu()) return result_on_gpu(stream, [&](void* out) { return stream.flush(out); });
     py::array out(py::dtype(name_of(type_out(stream))), frame_shape(stream));
     void* to = out.mutable_data();
     bool ready = false;
@@ -235,8 +274,9 @@ PYBIND11_MODULE(_core, module) {
     module.def(
         "gpu_kernels",
         [](int capability) {
-            const std::vector<std::string> architecture{"-DN_TAPS=3",  "-DN_FEATURES=3",  "-DN_MIXING=4",
-                                                        "-DLARGEST=7", "-DN_BRANCHES=2", "-DBRANCHES=BRANCH(0,3)BRANCH(1,7)"};
+            const std::vector<std::string> architecture{"-DN_TAPS=3",     "-DN_FEATURES=3",
+                                                        "-DN_MIXING=4",   "-DLARGEST=7",
+                                                        "-DN_BRANCHES=2", "-DBRANCHES=BRANCH(0,3)BRANCH(1,7)"};
             return std::map<std::string, size_t>{
                 {"common", cuda::compiled(cuda::common_source, {}, capability).size()},
                 {"blind_spot", cuda::compiled(cuda::blind_spot_source, architecture, capability).size()},
@@ -245,6 +285,14 @@ PYBIND11_MODULE(_core, module) {
         py::arg("capability"));
     module.def("cast", &cast, py::arg("frame"), py::arg("offset"), py::arg("dtype"));
     module.def("low_pass", &filtered, py::arg("frame"), py::arg("cutoff"));
+
+    py::class_<DeviceResult>(module, "DeviceFrame")
+        .def(
+            "__dlpack__", [](const DeviceResult& result, const py::kwargs&) { return result.dlpack(); },
+            "Its memory as a DLPack capsule; it is finished, whatever the stream.")
+        .def("__dlpack_device__", &DeviceResult::dlpack_device)
+        .def_property_readonly("shape", [](const DeviceResult& result) { return py::tuple(py::cast(result.shape())); })
+        .def_property_readonly("dtype", &DeviceResult::dtype);
 
     py::class_<Choice>(module, "Choice")
         .def_readonly("weight_set", &Choice::weight_set)
@@ -268,8 +316,9 @@ PYBIND11_MODULE(_core, module) {
         .def(
             "choose",
             [](const Model& model, const py::array& windows, std::optional<int> weight_set, std::optional<float> cutoff,
-               std::optional<float> offset,
-               int threads) { return choose_from(model, windows, {weight_set, cutoff, offset}, threads); },
+               std::optional<float> offset, int threads) {
+                return choose_from(model, windows, {weight_set, cutoff, offset}, threads);
+            },
             py::arg("windows"), py::arg("weight_set"), py::arg("cutoff"), py::arg("offset"), py::arg("threads"));
 
     py::class_<Stream>(module, "Stream")

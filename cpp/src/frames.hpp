@@ -53,7 +53,7 @@ private:
     size_t frame_values_;
     int latency_, shortest_, n_slots_;
     long long count_ = 0;
-    std::vector<Plane> slots_;  // frame i is in slot i modulo their number
+    std::vector<Plane> slots_;               // frame i is in slot i modulo their number
     std::vector<std::vector<double>> sums_;  // per slot and channel: sum, then sum of squares
 };
 

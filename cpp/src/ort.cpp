@@ -19,12 +19,12 @@ constexpr std::uint32_t api_version = 11;
 
 constexpr int create_env = 3, create_session_from_array = 8, run_session = 9, create_session_options = 10,
               set_log_severity = 22, set_intra_op_threads = 24, create_op_domain = 26, add_op = 27, add_op_domain = 28,
-              session_input_count = 30, session_input_name = 36, create_tensor_with_data = 49,
-              create_run_options = 39, create_memory_info = 68, create_cpu_memory_info = 69, allocator_free = 76, default_allocator = 78, release_env = 92,
-              release_memory_info = 94, release_session = 95, release_value = 96, release_run_options = 97,
-              release_session_options = 100,
-              release_op_domain = 101, session_metadata = 111, metadata_lookup = 116, release_metadata = 118,
-              override_dimension = 124, add_config_entry = 130, add_run_config_entry = 165;
+              session_input_count = 30, session_input_name = 36, create_tensor_with_data = 49, create_run_options = 39,
+              create_memory_info = 68, create_cpu_memory_info = 69, allocator_free = 76, default_allocator = 78,
+              release_env = 92, release_memory_info = 94, release_session = 95, release_value = 96,
+              release_run_options = 97, release_session_options = 100, release_op_domain = 101, session_metadata = 111,
+              metadata_lookup = 116, release_metadata = 118, override_dimension = 124, add_config_entry = 130,
+              add_run_config_entry = 165;
 constexpr std::uint32_t named_provider_api_version = 12, plugin_api_version = 22;
 
 // Only what ends the process is printed: errors come back as statuses, and a host's console is not ours.
@@ -190,8 +190,8 @@ void* Session::tensor_value(const Tensor& tensor) const {
     const size_t bytes = tensor.n_bytes();
     void* value = nullptr;
     library_->call<Status (*)(const void*, void*, size_t, const std::int64_t*, size_t, int, void**)>(
-        create_tensor_with_data, device_memory_ ? device_memory_.get() : library_->memory_info_, tensor.data, bytes, tensor.shape.data(), tensor.shape.size(),
-        static_cast<int>(tensor.type), &value);
+        create_tensor_with_data, device_memory_ ? device_memory_.get() : library_->memory_info_, tensor.data, bytes,
+        tensor.shape.data(), tensor.shape.size(), static_cast<int>(tensor.type), &value);
     return value;
 }
 

@@ -10,11 +10,11 @@ namespace lowdose::ort {
 namespace {
 
 // Up to disable_mem_pattern of the oldest table, the others of newer ones.
-constexpr int available_providers = 125, release_providers = 126, add_config_entry = 130, append_tensorrt_provider = 170,
-              create_tensorrt = 171, update_tensorrt = 172, release_tensorrt = 174, append_cuda_provider = 204,
-              create_cuda = 205, update_cuda = 206, release_cuda = 208, disable_mem_pattern = 17, append_named = 216,
-              register_plugin_library = 301, plugin_devices = 303, append_plugin_devices = 304,
-              plugin_device_provider = 312;
+constexpr int available_providers = 125, release_providers = 126, add_config_entry = 130,
+              append_tensorrt_provider = 170, create_tensorrt = 171, update_tensorrt = 172, release_tensorrt = 174,
+              append_cuda_provider = 204, create_cuda = 205, update_cuda = 206, release_cuda = 208,
+              disable_mem_pattern = 17, append_named = 216, register_plugin_library = 301, plugin_devices = 303,
+              append_plugin_devices = 304, plugin_device_provider = 312;
 
 struct Kind {
     const char *device, *provider;
@@ -116,8 +116,8 @@ void Session::append_cuda(const SessionOptions& options, const std::string& inde
         keys.insert(keys.end(), {"has_user_compute_stream", "user_compute_stream", "enable_cuda_graph"});
         values.insert(values.end(), {"1", stream.c_str(), "1"});
     }
-    api.call<Status (*)(void*, const char* const*, const char* const*, size_t)>(update_cuda, device_options,
-                                                                                keys.data(), values.data(), keys.size());
+    api.call<Status (*)(void*, const char* const*, const char* const*, size_t)>(
+        update_cuda, device_options, keys.data(), values.data(), keys.size());
     api.call<Status (*)(void*, const void*)>(append_cuda_provider, settings, device_options);
 }
 

@@ -134,20 +134,21 @@ bool Stream::push(const RawFrame& frame, void* out) {
                         " positions is complete: flush before the next one",
                     Error::Kind::order);
     const Stopwatch watch;
+    on_gpu_ = frame.on_gpu;
     backend_->to_float(frame, options_.in, correction_, choice_ ? choice_->offset : 0.0f, ring_.next());
     if (contract_.takes_offset) backend_->sums(ring_.next(), ring_.next_sums());
     ring_.take();
     statistics_.convert.add(watch.milliseconds());
     statistics_.frames_in += 1;
     if (ring_.count() <= ring_.latency()) return false;
-    emit(ring_.count() - 1 - ring_.latency(), watch, out, frame.on_gpu);
+    emit(ring_.count() - 1 - ring_.latency(), watch, out);
     return true;
 }
 
-bool Stream::flush(void* out, bool on_gpu) {
+bool Stream::flush(void* out) {
     const long long n_in = ring_.count();
     if (n_out_ < n_in && n_in >= ring_.shortest()) {
-        emit(n_out_, Stopwatch(), out, on_gpu);
+        emit(n_out_, Stopwatch(), out);
         return true;
     }
     const bool complete = n_out_ == n_in;
@@ -223,7 +224,7 @@ void Stream::filter() {
     statistics_.low_pass.add(watch.milliseconds());
 }
 
-void Stream::emit(long long index, const Stopwatch& since, void* out, bool on_gpu) {
+void Stream::emit(long long index, const Stopwatch& since, void* out) {
     n_out_ = index + 1;  // also when it fails: the next result is that of the next frame
     if (!choice_) choose_settings();
     const Stopwatch network_watch;
@@ -231,7 +232,7 @@ void Stream::emit(long long index, const Stopwatch& since, void* out, bool on_gp
     statistics_.network.add(network_watch.milliseconds());
     if (contract_.has_low_pass && !tiles().whole_frame) filter();
     const Stopwatch watch;
-    backend_->from_float(denoised_.get(), shape_.n_values(), choice_->offset, options_.out, out, on_gpu);
+    backend_->from_float(denoised_.get(), shape_.n_values(), choice_->offset, options_.out, out, on_gpu_);
     statistics_.output.add(watch.milliseconds());
     statistics_.total.add(since.milliseconds());
     statistics_.frames_out += 1;

@@ -45,17 +45,18 @@ public:
     bool push(const void* frame, std::ptrdiff_t row_stride_bytes, std::ptrdiff_t channel_stride_bytes, void* out) {
         return push({frame, row_stride_bytes, channel_stride_bytes}, out);
     }
-    // The same; on_gpu: frame and `out` lie on the GPU of the model, and work on the frame is done or in gpu_queue().
+    // The same; on_gpu: frame and `out` lie on the GPU of the model, and work on the frame is done or in
+    // queue().
     bool push(const RawFrame& frame, void* out);
 
     // After the last frame: writes one waiting result, false when none is left; then the next sequence may begin. A
     // scan may be flushed before it is complete. Frames that are not there are replaced as the model's rule for the
     // ends says. Throws Error when the sequence is too short for that.
-    bool flush(void* out, bool on_gpu = false);
+    // `out` lies where the last frame did.
+    bool flush(void* out);
+    bool last_on_gpu() const { return on_gpu_; }
 
-    // The CUstream of this stream's work, and its GPU; null and -1 where frames on a GPU are not taken.
-    void* gpu_queue() const { return queue_ ? queue_->handle() : nullptr; }
-    int gpu() const { return queue_ ? queue_->device().index() : -1; }
+    // Where this stream's work goes; null where frames on a GPU are not taken.
     const std::shared_ptr<cuda::Queue>& queue() const { return queue_; }
 
     // Forgets the frames.
@@ -72,11 +73,12 @@ public:
     int n_channels() const { return contract_.n_channels; }
     int height() const { return height_; }
     int width() const { return width_; }
+    size_t n_values() const { return shape_.n_values(); }
     const StreamOptions& options() const { return options_; }
 
 private:
     void warm_up();
-    void emit(long long index, const Stopwatch& since, void* out, bool on_gpu);
+    void emit(long long index, const Stopwatch& since, void* out);
     void choose_settings();
     float cutoff_in_network() const;
     void run_network(long long index, float* out);
@@ -101,6 +103,7 @@ private:
     Plane denoised_;
     Run run_;
     long long n_out_ = 0;
+    bool on_gpu_ = false;
 };
 
 }  // namespace lowdose

@@ -13,11 +13,23 @@ def runtime_info(ort_path: str) -> tuple[str, list[str]]:
 def add_plugin(ort_path: str, provider: str, path: str) -> None:
     """Load an execution provider that is a library of its own; the second time nothing happens."""
 
+def with_settings(bytes: bytes, weight_set: int, cutoff: float) -> bytes:
+    """A model file with its inputs weight_set and cutoff made constants, where it has them."""
+
+def gpu_kernels(capability: int) -> dict[str, int]:
+    """Compile the kernels for a GPU of a compute capability (90: 9.0), which needs NVRTC and no GPU: sizes in bytes."""
+
 def cast(frame: NDArray[np.float32], offset: float, dtype: str) -> NDArray[Any]:
     """frame + offset as `dtype`: integers rounded half to even and clipped."""
 
 def low_pass(frame: NDArray[np.float32], cutoff: float) -> NDArray[np.float32]:
     """The disc |frequency| <= cutoff (cycles/pixel) of a frame (height, width)."""
+
+class DeviceFrame:
+    shape: tuple[int, ...]
+    dtype: str
+    def __dlpack__(self, **options: Any) -> Any: ...
+    def __dlpack_device__(self) -> tuple[int, int]: ...
 
 class Choice:
     weight_set: int
@@ -59,8 +71,8 @@ class Stream:
         offset: float | None,
         scan: tuple[int, int] | None,
     ) -> None: ...
-    def push(self, frame: Any) -> NDArray[Any] | None: ...
-    def flush(self) -> NDArray[Any] | None: ...
+    def push(self, frame: Any) -> NDArray[Any] | DeviceFrame | None: ...
+    def flush(self) -> NDArray[Any] | DeviceFrame | None: ...
     def reset(self) -> None: ...
     def statistics(self) -> dict[str, Any]: ...
 

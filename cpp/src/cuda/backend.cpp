@@ -33,7 +33,7 @@ public:
 
     ~CudaBackend() override {
         try {
-            queue_->wait();  // for what still uses this memory
+            queue_->wait();       // for what still uses this memory
         } catch (const Error&) {  // told by the call that failed
         }
     }
@@ -57,7 +57,7 @@ public:
     }
 
     void to_float(const RawFrame& frame, DType dtype, const Correction& correction, float offset, float* out) override {
-        if (staging_) wait();  // for the last frame to leave the staging memory
+        if (staging_) wait();    // for the last frame to leave the staging memory
         if (correction.any()) {  // references are not on the GPU
             if (frame.on_gpu)
                 throw Error("frames on a GPU take no dark, gain or bad-pixel reference", Error::Kind::argument);
@@ -164,8 +164,8 @@ private:
     FrameShape shape_;
     std::unique_ptr<Backend> host_;
     void *to_float_, *from_float_, *subtract_, *blend_, *add_sums_;
-    bool staging_ = false;  // a copy from staged_in_ may be under way
-    std::shared_ptr<void> raw_, result_, small_;                    // on the GPU
+    bool staging_ = false;                                         // a copy from staged_in_ may be under way
+    std::shared_ptr<void> raw_, result_, small_;                   // on the GPU
     std::shared_ptr<void> staged_in_, staged_out_, staged_small_;  // pinned
 };
 

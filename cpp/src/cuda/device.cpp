@@ -30,9 +30,8 @@ struct Driver {
     int (*load_module)(void** module, const void* image);
     int (*unload_module)(void* module);
     int (*get_function)(void** function, void* module, const char* name);
-    int (*launch)(void* function, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x,
-                  unsigned block_y, unsigned block_z, unsigned shared_bytes, void* stream, void** arguments,
-                  void** extra);
+    int (*launch)(void* function, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x, unsigned block_y,
+                  unsigned block_z, unsigned shared_bytes, void* stream, void** arguments, void** extra);
 
     Driver();
     void check(int result, const char* action) const;
@@ -75,9 +74,9 @@ void Driver::check(int result, const char* action) const {
     if (result == 0) return;
     const char* text = nullptr;
     error_text(result, &text);
-    throw Error(std::string("CUDA, ") + action + ": " + (text ? text : "unknown error") + " (" +
-                    std::to_string(result) + ")",
-                result == out_of_memory ? Error::Kind::memory : Error::Kind::device);
+    throw Error(
+        std::string("CUDA, ") + action + ": " + (text ? text : "unknown error") + " (" + std::to_string(result) + ")",
+        result == out_of_memory ? Error::Kind::memory : Error::Kind::device);
 }
 
 Module::Module(const Driver& driver, void* context, const std::string& machine_code)
@@ -105,7 +104,8 @@ std::shared_ptr<Device> Device::open(int index) {
     if (auto known = opened[index].lock()) return known;
     static const Driver driver;
     std::shared_ptr<Device> device(new Device(driver, index));
-    device->common_ = std::make_unique<Module>(driver, device->context_, compiled(common_source, {}, device->capability_));
+    device->common_ =
+        std::make_unique<Module>(driver, device->context_, compiled(common_source, {}, device->capability_));
     opened[index] = device;
     return device;
 }
@@ -194,9 +194,9 @@ void Queue::wait() {
 
 void Queue::start(void* kernel, Size grid, Size block, void** arguments) {
     device_->use();
-    device_->driver_.check(device_->driver_.launch(kernel, grid.x, grid.y, 1, block.x, block.y, 1, 0, stream_,
-                                                   arguments, nullptr),
-                           "starting a kernel");
+    device_->driver_.check(
+        device_->driver_.launch(kernel, grid.x, grid.y, 1, block.x, block.y, 1, 0, stream_, arguments, nullptr),
+        "starting a kernel");
 }
 
 }  // namespace lowdose::cuda

@@ -18,7 +18,8 @@ class Module {
 public:
     Module(const Driver& driver, void* context, const std::string& machine_code);
     ~Module();
-    Module(Module&& other) noexcept : driver_(other.driver_), context_(other.context_), module_(std::exchange(other.module_, nullptr)) {}
+    Module(Module&& other) noexcept
+        : driver_(other.driver_), context_(other.context_), module_(std::exchange(other.module_, nullptr)) {}
     Module& operator=(Module&&) = delete;
 
     void* function(const char* name) const;

@@ -87,9 +87,9 @@ private:
         };
         n_taps_ = static_cast<int>(n_taps);
         module_.emplace(queue_.device().compile(
-            blind_spot_source, {define("N_TAPS", n_taps), define("N_FEATURES", n_features),
-                                define("N_MIXING", n_mixing), define("LARGEST", largest),
-                                define("N_BRANCHES", n_branches), "-DBRANCHES=" + list}));
+            blind_spot_source,
+            {define("N_TAPS", n_taps), define("N_FEATURES", n_features), define("N_MIXING", n_mixing),
+             define("LARGEST", largest), define("N_BRANCHES", n_branches), "-DBRANCHES=" + list}));
         kernel_ = module_->function("blind_spot");
     }
 
