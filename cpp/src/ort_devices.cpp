@@ -2,6 +2,8 @@
 #include <algorithm>
 #include <cstdint>
 #include <filesystem>
+#include <mutex>
+#include <set>
 
 #include "ort_call.hpp"
 
@@ -24,6 +26,14 @@ constexpr Kind kinds[] = {{"cpu", "CPUExecutionProvider"},
                           {"tensorrt", "TensorrtExecutionProvider"},
                           {"rtx", "NvTensorRTRTXExecutionProvider"},
                           {"directml", "DmlExecutionProvider"}};
+
+// Providers must not be unloaded: what they leave in CUDA's libraries and in threads would point into nothing.
+void keep(const std::shared_ptr<Library>& library) {
+    static std::mutex mutex;
+    static auto* kept = new std::set<std::shared_ptr<Library>>;
+    const std::lock_guard<std::mutex> lock(mutex);
+    kept->insert(library);
+}
 
 std::string join(const std::vector<std::string>& names) {
     std::string text;
@@ -84,6 +94,7 @@ void Session::append_provider(const SessionOptions& options, void* settings) con
             "device '" + device + "' is not available: this ONNX Runtime " + api.version() + " has " + join(there),
             Error::Kind::device);
     if (name == "cpu") return;
+    keep(library_);
     api.call<Status (*)(void*, const char*, const char*)>(add_config_entry, settings, "session.disable_cpu_ep_fallback",
                                                           "1");
     try {

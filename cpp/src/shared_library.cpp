@@ -1,5 +1,8 @@
 #include "shared_library.hpp"
 
+#include <filesystem>
+#include <system_error>
+
 #include "error.hpp"
 
 #ifdef _WIN32
@@ -42,6 +45,20 @@ void close_library(void* library) {
     FreeLibrary(static_cast<HMODULE>(library));
 #else
     dlclose(library);
+#endif
+}
+
+void open_beside(const void* function, const std::string& beginning) {
+#ifdef _WIN32
+    (void)function, (void)beginning;  // Windows looks there itself
+#else
+    Dl_info info{};
+    if (dladdr(function, &info) == 0 || !info.dli_fname) return;
+    std::error_code unreadable;
+    std::string problem;
+    const auto folder = std::filesystem::path(info.dli_fname).parent_path();
+    for (const auto& entry : std::filesystem::directory_iterator(folder, unreadable))
+        if (entry.path().filename().string().rfind(beginning, 0) == 0) open_library(entry.path().string(), problem);
 #endif
 }
 

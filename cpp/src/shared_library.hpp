@@ -15,6 +15,9 @@ void* symbol(void* library, const char* name);
 
 void close_library(void* library);
 
+// Loads, and keeps, the libraries that lie beside the one with this function and whose names begin so.
+void open_beside(const void* function, const std::string& beginning);
+
 // The first of `names` that can be loaded. Throws Error with what the system says of the first.
 void* open_first(std::initializer_list<const char*> names);
 

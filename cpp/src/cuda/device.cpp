@@ -15,7 +15,6 @@ struct Driver {
     int (*get_device)(int* device, int index);
     int (*device_attribute)(int* value, int attribute, int device);
     int (*retain_context)(void** context, int device);
-    int (*release_context)(int device);
     int (*set_context)(void* context);
     int (*create_stream)(void** stream, unsigned flags);
     int (*destroy_stream)(void* stream);
@@ -50,7 +49,6 @@ Driver::Driver() {
     find(library, "cuDeviceGet", get_device);
     find(library, "cuDeviceGetAttribute", device_attribute);
     find(library, "cuDevicePrimaryCtxRetain", retain_context);
-    find(library, "cuDevicePrimaryCtxRelease_v2", release_context);
     find(library, "cuCtxSetCurrent", set_context);
     find(library, "cuStreamCreate", create_stream);
     find(library, "cuStreamDestroy_v2", destroy_stream);
@@ -99,14 +97,15 @@ void* Module::function(const char* name) const {
 
 std::shared_ptr<Device> Device::open(int index) {
     static std::mutex mutex;
-    static std::map<int, std::weak_ptr<Device>> opened;
+    // Never closed: CUDA's other libraries hold on to the context without being counted.
+    static auto* opened = new std::map<int, std::shared_ptr<Device>>;
     const std::lock_guard<std::mutex> lock(mutex);
-    if (auto known = opened[index].lock()) return known;
+    if (const auto known = opened->find(index); known != opened->end()) return known->second;
     static const Driver driver;
     std::shared_ptr<Device> device(new Device(driver, index));
     device->common_ =
         std::make_unique<Module>(driver, device->context_, compiled(common_source, {}, device->capability_));
-    opened[index] = device;
+    (*opened)[index] = device;
     return device;
 }
 
@@ -119,12 +118,6 @@ Device::Device(const Driver& driver, int index) : driver_(driver), index_(index)
     capability_ = 10 * high + low;
     driver_.check(driver_.retain_context(&context_, device_), "opening the GPU");
     use();
-}
-
-Device::~Device() {
-    driver_.set_context(context_);
-    common_.reset();
-    driver_.release_context(device_);
 }
 
 void Device::use() const { driver_.check(driver_.set_context(context_), "choosing the GPU"); }

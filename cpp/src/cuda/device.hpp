@@ -31,10 +31,10 @@ private:
 
 class Device {
 public:
-    // index: of the GPU. The same GPU opened twice is the same object. Throws Error where there is no such GPU, driver
+    // index: of the GPU. The same GPU opened twice is the same object, and stays
+    // open. Throws Error where there is no such GPU, driver
     // or compiler.
     static std::shared_ptr<Device> open(int index);
-    ~Device();
     Device(const Device&) = delete;
     Device& operator=(const Device&) = delete;
 

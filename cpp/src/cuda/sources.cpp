@@ -37,6 +37,8 @@ struct Compiler {
         find(library, "nvrtcGetCUBINSize", code_size);
         find(library, "nvrtcGetCUBIN", code);
         find(library, "nvrtcGetErrorString", error_text);
+        // Older ones do not find it where it is (seen with 13.0).
+        open_beside(reinterpret_cast<const void*>(compile), "libnvrtc-builtins.so");
     }
 
     void check(int result, const std::string& log_text = {}) const {
