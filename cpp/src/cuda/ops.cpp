@@ -118,7 +118,7 @@ public:
         const auto height = static_cast<unsigned>(frame.shape[2]), width = static_cast<unsigned>(frame.shape[3]);
         constexpr unsigned block = 256, largest_block = 1024;
         const Queue::Size grid{blocks(n_pixels, block), planes};
-        queue_.launch(sample_, {planes}, {largest_block}, frames, level, plane);
+        queue_.launch(sample_, {planes}, {largest_block}, frames, plane, level);
         queue_.launch(subtract_, grid, {block}, frames, static_cast<const float*>(level), plane, out);
         plan_->forward(out, spectrum);
         queue_.launch(disc_, {blocks(frame.shape[2] * (frame.shape[3] / 2 + 1), block), planes}, {block}, spectrum,
