@@ -232,3 +232,36 @@ def test_streams_give_their_memory_back():
 
     free = [open_and_use() for _ in range(8)]
     assert free[-1] >= free[2]
+
+
+def test_frames_and_results_in_memory_that_the_gpu_reads_itself():
+    """As many results are kept as there is such memory for, and more: none is overwritten."""
+    model = load("wcid", device="cuda")
+    frames = frames_for(model, n=40)
+    stream = model.stream(*SIZES[0], np.uint16, settings=settings_of(model))
+    given = [stream.new_frame() for _ in range(5)]
+    assert all(frame.shape == SIZES[0] and frame.dtype == np.uint16 for frame in given)
+    results = []
+    for i, frame in enumerate(frames):
+        given[i % 5][:] = frame
+        results.append(stream.push(given[i % 5]))
+    del stream, given
+    np.testing.assert_array_equal(np.stack(results), model.denoise(frames, settings=settings_of(model)))
+
+
+def test_weights_are_replaced_between_two_frames():
+    model = load("wcvd", device="cuda")
+    frames = frames_for(model)
+    stream = model.stream(*SIZES[0], np.uint16, settings=settings_of(model))
+    results = [stream.push(frame) for frame in frames[:5]]
+    stream.replace(load("wcvd", device="cuda"), settings_of(model, weight_set=4))
+    results += [stream.push(frame) for frame in frames[5:]] + stream.flush()
+    old, new = (model.denoise(frames, settings=settings_of(model, weight_set=s)) for s in (0, 4))
+    np.testing.assert_array_equal(np.stack(results[1:]), np.concatenate([old[:4], new[4:]]))
+
+
+def test_a_model_on_another_device_does_not_take_over():
+    model = load("wcvd", device="cuda")
+    stream = model.stream(*SIZES[0], np.uint16, settings=settings_of(model))
+    with pytest.raises(LowdoseError, match="this model is on the device 'cpu', the stream on 'cuda'"):
+        stream.replace(load("wcvd", device="cpu"), settings_of(model))

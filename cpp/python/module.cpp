@@ -86,6 +86,25 @@ py::array as_array(const py::object& object) {
     return numpy.attr(only_dlpack ? "from_dlpack" : "asarray")(object);
 }
 
+// An array of a frame's shape; one for a GPU lies where the GPU reads and writes it itself, as long as there is room.
+template <class AnyStream>
+py::array new_array(AnyStream& stream, DType dtype, const std::vector<py::ssize_t>& shape) {
+    if constexpr (std::is_same_v<AnyStream, Stream>) {
+        std::shared_ptr<void> memory;
+        {
+            const py::gil_scoped_release released;
+            memory = stream.fast_memory(stream.n_values() * size_of(dtype));
+        }
+        if (memory) {
+            void* data = memory.get();
+            const py::capsule owner(new std::shared_ptr<void>(std::move(memory)),
+                                    [](void* kept) { delete static_cast<std::shared_ptr<void>*>(kept); });
+            return py::array(py::dtype(name_of(dtype)), shape, data, owner);
+        }
+    }
+    return py::array(py::dtype(name_of(dtype)), shape);
+}
+
 py::object push_from_gpu(Stream& stream, const py::object& object);
 
 template <class AnyStream>
@@ -99,7 +118,7 @@ py::object push(AnyStream& stream, const py::object& object) {
                     shape_text(given) + " " + dtype_name(frame));
     const bool dense = frame.strides(frame.ndim() - 1) == frame.itemsize();
     const py::array rows = dense ? frame : py::array::ensure(frame, py::array::c_style);
-    py::array out(py::dtype(name_of(type_out(stream))), shape);
+    py::array out = new_array(stream, type_out(stream), shape);
     bool ready = false;
     {
         const void* data = rows.data();
@@ -148,7 +167,7 @@ template <class AnyStream>
 py::object flush(AnyStream& stream) {
     if constexpr (std::is_same_v<AnyStream, Stream>)
         if (stream.last_on_gpu()) return result_on_gpu(stream, [&](void* out) { return stream.flush(out); });
-    py::array out(py::dtype(name_of(type_out(stream))), frame_shape(stream));
+    py::array out = new_array(stream, type_out(stream), frame_shape(stream));
     void* to = out.mutable_data();
     bool ready = false;
     {
@@ -175,6 +194,7 @@ py::dict statistics(const AnyStream& stream) {
     py::dict values;
     values["frames_in"] = all.frames_in;
     values["frames_out"] = all.frames_out;
+    values["replaced"] = all.replaced;
     values["total"] = latency(all.total);
     values["convert"] = latency(all.convert);
     values["choose"] = latency(all.choose);
@@ -342,7 +362,16 @@ PYBIND11_MODULE(_core, module) {
              py::arg("cutoff"), py::arg("offset"), py::arg("scan"))
         .def("push", &push<Stream>, py::arg("frame"))
         .def("flush", &flush<Stream>)
+        .def("new_frame", [](Stream& stream) { return new_array(stream, type_in(stream), frame_shape(stream)); })
         .def("reset", &Stream::reset)
+        .def(
+            "replace",
+            [](Stream& stream, std::shared_ptr<Model> model, std::optional<int> weight_set,
+               std::optional<float> cutoff) {
+                const py::gil_scoped_release released;
+                stream.replace(std::move(model), weight_set, cutoff);
+            },
+            py::arg("model"), py::arg("weight_set"), py::arg("cutoff"))
         .def("statistics", &statistics<Stream>)
         .def_property_readonly("latency_frames", &Stream::latency_frames)
         .def_property_readonly("choice", [](const Stream& stream) { return stream.choice(); })

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <memory>
+#include <mutex>
 #include <vector>
 
 #include "convert.hpp"
@@ -28,6 +29,13 @@ struct RawFrame {
 class Backend {
 public:
     virtual ~Backend() = default;
+
+    virtual bool on_gpu() const = 0;
+    // Held while a stream works: one GPU, one after the other.
+    virtual std::unique_lock<std::recursive_mutex> lock() = 0;
+    // Memory of the computer that the GPU reads and writes itself, used again when it is given back; null where there
+    // is no GPU, and where as much is in use that more would be missed elsewhere.
+    virtual std::shared_ptr<void> fast_memory(size_t n_bytes) = 0;
 
     virtual Plane zeros(size_t n_values) = 0;
     virtual void clear(float* values, size_t n_values) = 0;

@@ -13,8 +13,9 @@ namespace lowdose {
 class FrameNetwork {
 public:
     // tile, max_bytes: as in StreamOptions; `held_bytes` of max_bytes are in use by others. The model
-    // must outlive the network. Throws Error.
-    FrameNetwork(const Model& model, int height, int width, int threads, int tile, double max_bytes, double held_bytes);
+    // must outlive the network. queue: of Model::new_queue. Throws Error.
+    FrameNetwork(const Model& model, int height, int width, int threads, int tile, double max_bytes, double held_bytes,
+                 std::shared_ptr<cuda::Queue> queue);
 
     // As Network::run, with planes of whole frames; those of states are aligned_px large, for what lies beyond a frame
     // in one step is seen in the next.
@@ -22,9 +23,6 @@ public:
 
     // Makes ready for the settings of the next runs, which takes long where they are constants of the graph.
     void prepare(int weight_set, float cutoff) { network_->prepare(weight_set, cutoff); }
-
-    // What the network does with planes on a GPU, and only where it takes frames as they are; else null.
-    std::shared_ptr<cuda::Queue> queue() const { return plan_.whole_frame ? network_->queue() : nullptr; }
 
     size_t aligned_px() const;
 

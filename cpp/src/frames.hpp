@@ -21,7 +21,7 @@ public:
     // Takes the memory, before the first frame.
     void allocate(Backend& backend);
 
-    // Where the next frame belongs; take() says that it is there.
+    // Where the next frame belongs; take() says that it is there. Throws Error when the scan is complete.
     float* next();
     void take();
     // Where the sums over the next frame belong (Backend::sums), for networks that take an offset.

@@ -11,6 +11,12 @@ class HostBackend final : public Backend {
 public:
     explicit HostBackend(const FrameShape& shape) : shape_(shape) {}
 
+    bool on_gpu() const override { return false; }
+
+    std::unique_lock<std::recursive_mutex> lock() override { return {}; }
+
+    std::shared_ptr<void> fast_memory(size_t) override { return nullptr; }
+
     Plane zeros(size_t n_values) override {
         auto values = std::make_shared<std::vector<float>>(n_values);
         return {values, values->data()};

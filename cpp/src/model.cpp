@@ -58,7 +58,9 @@ int index_of(const std::string& device) {
 
 }  // namespace
 
-Network::Network(const Model& model, int height, int width, int threads, const std::string& device) : model_(model) {
+Network::Network(const Model& model, int height, int width, int threads, const std::string& device,
+                 std::shared_ptr<cuda::Queue> queue)
+    : model_(model), queue_(std::move(queue)) {
     model.check_size(height, width);
     const Contract& contract = model.contract_;
     const bool on_cpu = device == "cpu";
@@ -69,12 +71,7 @@ Network::Network(const Model& model, int height, int width, int threads, const s
     options_.half = contract.half;
     inputs_ = inputs_of(contract, height, width, constant_settings_);
     outputs_ = outputs_of(contract, height, width);
-    if (is_cuda(device)) {
-        const std::vector<std::string> there = model.library_->providers();
-        if (std::find(there.begin(), there.end(), "CUDAExecutionProvider") != there.end())  // else the session tells
-            queue_ = std::make_shared<cuda::Queue>(cuda::Device::open(index_of(device)));
-        options_.queue = queue_.get();
-    }
+    options_.queue = queue_.get();
     if (on_cpu || queue_) options_.kernels = model.kernels_;
     if (queue_)
         for (const std::vector<ort::Tensor>* tensors : {&inputs_, &outputs_})
@@ -137,6 +134,7 @@ void Network::bind(const Run& run) {
 
 // A replayed record reads and writes the same memory every time, so each run brings its planes there.
 void Network::run_in_queue(const Run& run) {
+    const std::lock_guard<std::recursive_mutex> lock(queue_->device().preparing());
     for (size_t i = 0; i < inputs_.size(); ++i) queue_->copy(fixed_[i].get(), given_[i], inputs_[i].n_bytes());
     session_->run(*bindings_);
     for (size_t i = 0; i < outputs_.size(); ++i) {
@@ -190,6 +188,13 @@ void Model::check_size(int height, int width) const {
                     Error::Kind::size);
 }
 
+std::shared_ptr<cuda::Queue> Model::new_queue() const {
+    const std::vector<std::string> there = library_->providers();
+    const bool has_provider = std::find(there.begin(), there.end(), "CUDAExecutionProvider") != there.end();
+    if (!is_cuda(device_) || !has_provider) return nullptr;  // without it the session says what there is
+    return std::make_shared<cuda::Queue>(cuda::Device::open(index_of(device_)));
+}
+
 std::string Model::kernels() const {
     if (kernels_ && device_ == "cpu") return ops::name_of(*kernels_);
     return kernels_ && is_cuda(device_) ? "cuda" : "";
@@ -200,7 +205,7 @@ void Model::open_smallest() const {
     const int side = round_up(contract_.min_size_px, contract_.align_px);
     const bool any_size = contract_.height == 0;
     constexpr float some_cutoff = 0.1f;  // so that a low-pass is computed
-    Network(*this, any_size ? side : contract_.height, any_size ? side : contract_.width, 0, device_)
+    Network(*this, any_size ? side : contract_.height, any_size ? side : contract_.width, 0, device_, new_queue())
         .prepare(0, some_cutoff);
 }
 

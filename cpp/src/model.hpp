@@ -46,6 +46,8 @@ public:
 
     // Throws Error when the size is below min_size_px or not the one that the graph takes.
     void check_size(int height, int width) const;
+    // Where sessions on CUDA put their work; null for other devices. Throws Error where the GPU cannot be opened.
+    std::shared_ptr<cuda::Queue> new_queue() const;
 
 private:
     friend class Network;
@@ -62,13 +64,12 @@ private:
 class Network {
 public:
     // The model must outlive the network. threads: 0 for one per core. device: the model's, or "cpu" for what must be
-    // the same on every device. Throws Error as Model::check_size does.
-    Network(const Model& model, int height, int width, int threads, const std::string& device);
+    // the same on every device. queue: of Model::new_queue, for the model's. Throws Error as Model::check_size does.
+    Network(const Model& model, int height, int width, int threads, const std::string& device,
+            std::shared_ptr<cuda::Queue> queue);
 
     void prepare(int weight_set, float cutoff);
     void run(const Run& run);
-
-    const std::shared_ptr<cuda::Queue>& queue() const { return queue_; }  // null where the device is not CUDA
 
 private:
     void open(int weight_set, float cutoff);

@@ -19,6 +19,18 @@ void report(const StreamOptions& options, const char* step, double share) {
         throw Error(std::string("cancelled before ") + step, Error::Kind::cancelled);
 }
 
+void check_settings(const Contract& contract, const std::optional<int>& weight_set,
+                    const std::optional<float>& cutoff) {
+    if (weight_set && (*weight_set < 0 || *weight_set >= contract.n_weight_sets))
+        throw Error("weight set " + std::to_string(*weight_set) + " does not exist: the model has 0 to " +
+                        std::to_string(contract.n_weight_sets - 1),
+                    Error::Kind::argument);
+    if (cutoff && !(*cutoff > 0))
+        throw Error("the low-pass cutoff must be above 0 (cycles/pixel)", Error::Kind::argument);
+    if (cutoff && *cutoff < cutoff_all && !contract.has_low_pass)
+        throw Error("this " + contract.method + " model has no low-pass: give no cutoff", Error::Kind::argument);
+}
+
 // Throws Error for options that do not fit the model or the frames.
 const StreamOptions& checked(const StreamOptions& options, const Contract& contract, int height, int width) {
     if (height < 1 || width < 1)
@@ -28,13 +40,7 @@ const StreamOptions& checked(const StreamOptions& options, const Contract& contr
         throw Error("frames of " + std::to_string(height) + "x" + std::to_string(width) +
                         " pixels need more memory than there can be",
                     Error::Kind::memory);
-    const Wanted& wanted = options.wanted;
-    if (wanted.weight_set && (*wanted.weight_set < 0 || *wanted.weight_set >= contract.n_weight_sets))
-        throw Error("weight set " + std::to_string(*wanted.weight_set) + " does not exist: the model has 0 to " +
-                    std::to_string(contract.n_weight_sets - 1));
-    if (wanted.cutoff && !(*wanted.cutoff > 0)) throw Error("the low-pass cutoff must be above 0 (cycles/pixel)");
-    if (wanted.cutoff && *wanted.cutoff < cutoff_all && !contract.has_low_pass)
-        throw Error("this " + contract.method + " model has no low-pass: give no cutoff");
+    check_settings(contract, options.wanted.weight_set, options.wanted.cutoff);
     if (contract.scan && !options.scan)
         throw Error(contract.method + " denoises scans: say how many positions they have, (scan_y, scan_x)");
     if (!contract.scan && options.scan)
@@ -46,44 +52,88 @@ const StreamOptions& checked(const StreamOptions& options, const Contract& contr
     return options;
 }
 
-// What a stream holds beside its tiles: references, ring, result, states, blocks, and the spectrum of the low-pass
-// after tiling.
-double held_bytes(const Contract& contract, const References& references, const FrameRing& ring, size_t plane) {
-    const int n_planes = ((references.dark ? 1 : 0) + (references.gain ? 1 : 0)) * contract.n_channels +
-                         (ring.n_slots() + 1) * contract.n_channels + 2 * contract.block_frames +
-                         (contract.n_states > 0 ? contract.n_states + 1 : 0) * contract.state_channels +
-                         (contract.has_low_pass ? 1 : 0);
-    return static_cast<double>(n_planes) * static_cast<double>(plane * sizeof(float));
-}
-
 }  // namespace
 
 Stream::Stream(std::shared_ptr<const Model> model, int height, int width, const StreamOptions& options)
-    : model_(std::move(model)),
-      contract_(model_->contract()),
-      height_(height),
+    : height_(height),
       width_(width),
-      options_(checked(options, contract_, height, width)),
-      shape_{contract_.n_channels, height, width},
-      correction_(options.references, contract_.n_channels, height, width),
-      ring_(contract_, options.scan.value_or(ScanShape{1, 1}), shape_.n_values()),
-      blocks_(contract_, shape_.plane()),
-      network_(*model_, height, width, options.threads, options.tile, options.max_bytes,
-               held_bytes(contract_, options.references, ring_, shape_.plane())),
-      queue_(network_.queue()),
-      backend_(queue_ ? cuda_backend(queue_, shape_) : host_backend(shape_)) {
+      n_channels_(model->contract().n_channels),
+      device_(model->device()),
+      options_(checked(options, model->contract(), height, width)),
+      shape_{n_channels_, height, width},
+      n_reference_planes_(((options.references.dark ? 1 : 0) + (options.references.gain ? 1 : 0)) * n_channels_),
+      correction_(options.references, n_channels_, height, width),
+      ring_(model->contract(), options.scan.value_or(ScanShape{1, 1}), shape_.n_values()),
+      queue_(model->new_queue()),
+      open_(open(std::move(model))),
+      backend_(queue_ && tiles().whole_frame ? cuda_backend(queue_, shape_) : host_backend(shape_)),
+      wanted_(options.wanted) {
     options_.references = {};  // copied; the caller's memory may go
+    const auto lock = backend_->lock();
     ring_.allocate(*backend_);
-    blocks_.allocate(*backend_);
+    open_->allocate(*backend_);
     denoised_ = backend_->zeros(shape_.n_values());
-    if (contract_.n_states > 0) {
-        state_values_ = network_.aligned_px() * static_cast<size_t>(contract_.state_channels);
-        for (int i = 0; i <= contract_.n_states; ++i) states_.push_back(backend_->zeros(state_values_));
-    }
     reset();
-    if (choice_) network_.prepare(choice_->weight_set, cutoff_in_network());
-    if (options.warm_up) warm_up();
+    if (choice_) open_->prepare(*choice_);
+    if (options.warm_up) {
+        report(options_, "warming up", 0.7);
+        open_->warm_up(ring_.next(), denoised_.get(), choice_);
+    }
     report(options_, "the first frame", 1.0);
+}
+
+// What a stream holds beside its tiles: references, ring, result, states, blocks, and the spectrum of the low-pass
+// after tiling.
+std::unique_ptr<OpenModel> Stream::open(std::shared_ptr<const Model> model) const {
+    const Contract& contract = model->contract();
+    const int n_planes = n_reference_planes_ + (ring_.n_slots() + 1) * n_channels_ + 2 * contract.block_frames +
+                         (contract.n_states > 0 ? contract.n_states + 1 : 0) * contract.state_channels +
+                         (contract.has_low_pass ? 1 : 0);
+    const double held_bytes = static_cast<double>(n_planes) * static_cast<double>(shape_.plane() * sizeof(float));
+    return std::make_unique<OpenModel>(std::move(model), height_, width_, options_.threads, options_.tile,
+                                       options_.max_bytes, held_bytes, queue_);
+}
+
+void Stream::replace(std::shared_ptr<const Model> model, std::optional<int> weight_set, std::optional<float> cutoff) {
+    const Contract& contract = model->contract();
+    {
+        const std::lock_guard<std::mutex> lock(exchange_);
+        check_fits(this->contract(), contract);
+    }
+    check_settings(contract, weight_set, cutoff);
+    if (contract.n_weight_sets > 1 && !weight_set)
+        throw Error("say which of the model's " + std::to_string(contract.n_weight_sets) +
+                        " weight sets takes over: none is chosen in a running stream",
+                    Error::Kind::argument);
+    if (contract.has_low_pass && !cutoff)
+        throw Error("say with which low-pass cutoff the model takes over: none is chosen in a running stream",
+                    Error::Kind::argument);
+    if (queue_ && model->device() != device_)
+        throw Error("this model is on the device '" + model->device() + "', the stream on '" + device_ + "'",
+                    Error::Kind::argument);
+    const auto opening = backend_->lock();
+    Replacement next{open(model), weight_set.value_or(0), cutoff.value_or(cutoff_none)};
+    if (backend_->on_gpu() && !next.open->tiles().whole_frame)
+        throw Error("this model does not take the frames whole, and those of the stream stay on the GPU",
+                    Error::Kind::argument);
+    const Plane frame = backend_->zeros(shape_.n_values()), denoised = backend_->zeros(shape_.n_values());
+    next.open->allocate(*backend_);
+    next.open->warm_up(frame.get(), denoised.get(), Choice{next.weight_set, next.cutoff, 0.0f});
+    const std::lock_guard<std::mutex> lock(exchange_);
+    next_ = std::move(next);
+}
+
+void Stream::take_replacement() {
+    std::unique_ptr<OpenModel> before;  // given back when nothing is locked
+    const std::lock_guard<std::mutex> lock(exchange_);
+    if (!next_) return;
+    before = std::move(open_);
+    open_ = std::move(next_->open);
+    wanted_.weight_set = next_->weight_set;
+    wanted_.cutoff = next_->cutoff;
+    next_.reset();
+    if (choice_) choice_ = Choice{*wanted_.weight_set, *wanted_.cutoff, choice_->offset};
+    statistics_.replaced += 1;
 }
 
 void Stream::reset() {
@@ -94,49 +144,27 @@ void Stream::reset() {
 void Stream::begin_scene() {
     begin_sequence();
     choice_.reset();
-    const Wanted& wanted = options_.wanted;
-    if ((wanted.offset || !contract_.percentile_offset) && (wanted.weight_set || contract_.n_weight_sets == 1) &&
-        (wanted.cutoff || !contract_.has_low_pass))
+    if ((wanted_.offset || !contract().percentile_offset) && (wanted_.weight_set || contract().n_weight_sets == 1) &&
+        (wanted_.cutoff || !contract().has_low_pass))
         choice_ =
-            Choice{wanted.weight_set.value_or(0), wanted.cutoff.value_or(cutoff_none), wanted.offset.value_or(0.0f)};
+            Choice{wanted_.weight_set.value_or(0), wanted_.cutoff.value_or(cutoff_none), wanted_.offset.value_or(0.0f)};
 }
 
 // The next sequence must not begin with the last one's frames.
 void Stream::begin_sequence() {
     ring_.clear();
-    blocks_.clear();
+    open_->clear();
     n_out_ = 0;
-    for (const Plane& state : states_) backend_->clear(state.get(), state_values_);
-}
-
-// The first run allocates what later ones use again.
-void Stream::warm_up() {
-    report(options_, "warming up", 0.7);
-    Run run;
-    run.frames.assign(contract_.taps.size(), ring_.next());
-    for (int i = 0; i < contract_.n_states; ++i) run.states.push_back(states_[0].get());
-    if (contract_.n_states > 0) run.state = states_[1].get();
-    run.offset.assign(static_cast<size_t>(contract_.n_channels), 0.0f);
-    run.scale.assign(static_cast<size_t>(contract_.n_channels), 1.0f);
-    run.weight_set = choice_ ? choice_->weight_set : 0;
-    run.cutoff = choice_ ? cutoff_in_network() : 0.1f;  // so that a low-pass is computed
-    run.on_gpu = queue_ != nullptr;
-    const Plane block = backend_->zeros(shape_.plane() * static_cast<size_t>(contract_.block_frames));
-    run.denoised = contract_.block_frames > 0 ? block.get() : denoised_.get();
-    network_.run(run);
-    begin_sequence();
 }
 
 // The frames that come before the choice wait in the ring as they are; choose_settings subtracts their offset.
 bool Stream::push(const RawFrame& frame, void* out) {
-    if (options_.scan && ring_.count() == static_cast<long long>(options_.scan->n_y) * options_.scan->n_x)
-        throw Error("the scan of " + std::to_string(options_.scan->n_y) + "x" + std::to_string(options_.scan->n_x) +
-                        " positions is complete: flush before the next one",
-                    Error::Kind::order);
+    const auto lock = backend_->lock();
     const Stopwatch watch;
     on_gpu_ = frame.on_gpu;
-    backend_->to_float(frame, options_.in, correction_, choice_ ? choice_->offset : 0.0f, ring_.next());
-    if (contract_.takes_offset) backend_->sums(ring_.next(), ring_.next_sums());
+    float* planes = ring_.next();
+    backend_->to_float(frame, options_.in, correction_, choice_ ? choice_->offset : 0.0f, planes);
+    if (contract().takes_offset) backend_->sums(planes, ring_.next_sums());
     ring_.take();
     statistics_.convert.add(watch.milliseconds());
     statistics_.frames_in += 1;
@@ -146,6 +174,7 @@ bool Stream::push(const RawFrame& frame, void* out) {
 }
 
 bool Stream::flush(void* out) {
+    const auto lock = backend_->lock();
     const long long n_in = ring_.count();
     if (n_out_ < n_in && n_in >= ring_.shortest()) {
         emit(n_out_, Stopwatch(), out);
@@ -154,7 +183,7 @@ bool Stream::flush(void* out) {
     const bool complete = n_out_ == n_in;
     begin_sequence();
     if (!complete)
-        throw Error(contract_.method + " needs at least " + std::to_string(ring_.shortest()) +
+        throw Error(contract().method + " needs at least " + std::to_string(ring_.shortest()) +
                         " frames and was given " + std::to_string(n_in) + "; use a single-frame model such as wcid",
                     Error::Kind::order);
     return false;
@@ -173,64 +202,29 @@ void Stream::choose_settings() {
         ring_.window(i, windows.emplace_back());
         for (const float*& frame : windows.back()) frame = on_host[frame];
     }
-    choice_ = choose(*model_, windows, height_, width_, options_.threads, options_.wanted);
+    choice_ = choose(open_->model(), windows, height_, width_, options_.threads, wanted_);
     for (long long i = 0; i < ring_.count(); ++i)
         backend_->subtract(ring_.frame(i), shape_.n_values(), choice_->offset);
-    network_.prepare(choice_->weight_set, cutoff_in_network());
+    open_->prepare(*choice_);
     statistics_.choose.add(watch.milliseconds());
 }
 
-// A tile has not the frame's spectrum.
-float Stream::cutoff_in_network() const { return tiles().whole_frame ? choice_->cutoff : cutoff_none; }
-
-// Runs the network on the window around frame `index`; before the first frame too, to fill the states.
-void Stream::run_network(long long index, float* out) {
-    ring_.window(index, run_.frames);
-    if (contract_.takes_offset) {
-        ring_.moments(index, run_.offset, run_.scale);
-        for (float& scale : run_.scale)
-            scale = scale > 0 ? scale * static_cast<float>(contract_.scale_stds) : 1.0f;  // a constant frame
-    }
-    const auto n_slots = static_cast<long long>(states_.size());
-    const auto state = [&](long long step) {  // the first step is -n_states, and it takes n_states more
-        return states_[static_cast<size_t>((step + 2 * n_slots) % n_slots)].get();
-    };
-    run_.states.clear();
-    for (int i = contract_.n_states; i > 0; --i) run_.states.push_back(state(index - i));
-    if (contract_.n_states > 0) run_.state = state(index);
-    run_.weight_set = choice_->weight_set;
-    run_.cutoff = cutoff_in_network();
-    run_.on_gpu = queue_ != nullptr;
-    run_.denoised = out;
-    network_.run(run_);
-}
-
-void Stream::run_step(long long index, float* out) {
-    if (contract_.block_frames > 0) {
-        if (const auto start = blocks_.wanted(index, ring_.count())) run_network(*start, blocks_.begin(*start));
-        blocks_.frame(*backend_, index, out);
-        return;
-    }
-    if (index == 0)
-        for (int step = -contract_.n_states; step < 0; ++step) run_network(step, out);
-    run_network(index, out);
-}
-
-// With tiles the disc is kept on the whole frame.
+// A tile has not the frame's spectrum: with tiles the disc is kept on the whole frame.
 void Stream::filter() {
     const Stopwatch watch;
     const DenormalsAsZero denormals;
-    low_pass(denoised_.get(), height_, width_, choice_->cutoff, model_->transforms(), denoised_.get());
+    low_pass(denoised_.get(), height_, width_, choice_->cutoff, open_->model().transforms(), denoised_.get());
     statistics_.low_pass.add(watch.milliseconds());
 }
 
 void Stream::emit(long long index, const Stopwatch& since, void* out) {
     n_out_ = index + 1;  // also when it fails: the next result is that of the next frame
+    take_replacement();
     if (!choice_) choose_settings();
     const Stopwatch network_watch;
-    run_step(index, denoised_.get());
+    open_->run(ring_, index, *choice_, denoised_.get());
     statistics_.network.add(network_watch.milliseconds());
-    if (contract_.has_low_pass && !tiles().whole_frame) filter();
+    if (contract().has_low_pass && !tiles().whole_frame) filter();
     const Stopwatch watch;
     backend_->from_float(denoised_.get(), shape_.n_values(), choice_->offset, options_.out, out, on_gpu_);
     statistics_.output.add(watch.milliseconds());

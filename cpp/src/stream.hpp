@@ -3,17 +3,18 @@
 
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "backend.hpp"
-#include "blocks.hpp"
 #include "choice.hpp"
 #include "convert.hpp"
 #include "correction.hpp"
-#include "frame_network.hpp"
 #include "frames.hpp"
 #include "model.hpp"
+#include "open_model.hpp"
 #include "statistics.hpp"
 
 namespace lowdose {
@@ -32,7 +33,7 @@ struct StreamOptions {
     std::function<bool(const char* step, double share)> progress;
 };
 
-// Not thread-safe: one stream, one thread. A model may serve several streams.
+// Not thread-safe, except for `replace`: one stream, one thread. A model may serve several streams.
 class Stream {
 public:
     // Everything slow happens here: memory planning, opening the network. Throws Error.
@@ -45,8 +46,7 @@ public:
     bool push(const void* frame, std::ptrdiff_t row_stride_bytes, std::ptrdiff_t channel_stride_bytes, void* out) {
         return push({frame, row_stride_bytes, channel_stride_bytes}, out);
     }
-    // The same; on_gpu: frame and `out` lie on the GPU of the model, and work on the frame is done or in
-    // queue().
+    // The same; on_gpu: frame and `out` lie on the GPU of the model, and work on the frame is done or in queue().
     bool push(const RawFrame& frame, void* out);
 
     // After the last frame: writes one waiting result, false when none is left; then the next sequence may begin. A
@@ -57,7 +57,15 @@ public:
     bool last_on_gpu() const { return on_gpu_; }
 
     // Where this stream's work goes; null where frames on a GPU are not taken.
-    const std::shared_ptr<cuda::Queue>& queue() const { return queue_; }
+    std::shared_ptr<cuda::Queue> queue() const { return backend_->on_gpu() ? queue_ : nullptr; }
+    // Memory for a result or frame of that many bytes, which crosses to a GPU without a copy; null where any does.
+    std::shared_ptr<void> fast_memory(size_t n_bytes) { return backend_->fast_memory(n_bytes); }
+
+    // Puts another model in the place of this one, while another thread may push: everything slow happens in the
+    // calling thread, and the next result comes from the new model, for the frames of its window are kept. So is the
+    // offset. A bank or a low-pass needs its weight set and cutoff. Both models are in memory until then. Throws Error
+    // when the model does not fit the stream, which then goes on as it was.
+    void replace(std::shared_ptr<const Model> model, std::optional<int> weight_set, std::optional<float> cutoff);
 
     // Forgets the frames.
     void begin_sequence();
@@ -69,41 +77,46 @@ public:
     int latency_frames() const { return ring_.latency(); }
     const std::optional<Choice>& choice() const { return choice_; }  // empty until made
     const Statistics& statistics() const { return statistics_; }
-    const TilePlan& tiles() const { return network_.tiles(); }
-    int n_channels() const { return contract_.n_channels; }
+    const TilePlan& tiles() const { return open_->tiles(); }
+    int n_channels() const { return n_channels_; }
     int height() const { return height_; }
     int width() const { return width_; }
     size_t n_values() const { return shape_.n_values(); }
     const StreamOptions& options() const { return options_; }
 
 private:
-    void warm_up();
+    // A model that is ready, and how it is applied.
+    struct Replacement {
+        std::unique_ptr<OpenModel> open;
+        int weight_set;
+        float cutoff;
+    };
+
+    const Contract& contract() const { return open_->contract(); }
+    std::unique_ptr<OpenModel> open(std::shared_ptr<const Model> model) const;
+    void take_replacement();
     void emit(long long index, const Stopwatch& since, void* out);
     void choose_settings();
-    float cutoff_in_network() const;
-    void run_network(long long index, float* out);
-    void run_step(long long index, float* out);
     void filter();
 
-    std::shared_ptr<const Model> model_;
-    Contract contract_;
-    int height_, width_;
+    int height_, width_, n_channels_;
+    std::string device_;
     StreamOptions options_;
     FrameShape shape_;
+    int n_reference_planes_;
     Correction correction_;
     FrameRing ring_;
-    Blocks blocks_;
-    FrameNetwork network_;
-    std::shared_ptr<cuda::Queue> queue_;  // null: frames are in the computer's memory
+    std::shared_ptr<cuda::Queue> queue_;  // of CUDA; else null
+    std::unique_ptr<OpenModel> open_;
     std::unique_ptr<Backend> backend_;
+    Wanted wanted_;
     std::optional<Choice> choice_;
     Statistics statistics_;
-    size_t state_values_ = 0;
-    std::vector<Plane> states_;  // of step i in slot i modulo their number, one more than the network takes
     Plane denoised_;
-    Run run_;
     long long n_out_ = 0;
-    bool on_gpu_ = false;
+    bool on_gpu_ = false;  // the last frame
+    std::mutex exchange_;  // of open_ for next_
+    std::optional<Replacement> next_;
 };
 
 }  // namespace lowdose

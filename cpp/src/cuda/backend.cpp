@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstring>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "error.hpp"
 
@@ -36,6 +38,22 @@ public:
             queue_->wait();       // for what still uses this memory
         } catch (const Error&) {  // told by the call that failed
         }
+    }
+
+    bool on_gpu() const override { return true; }
+
+    std::unique_lock<std::recursive_mutex> lock() override {
+        return std::unique_lock<std::recursive_mutex>(queue_->device().preparing());
+    }
+
+    std::shared_ptr<void> fast_memory(size_t n_bytes) override {
+        constexpr size_t most = 16;
+        const auto locked = lock();
+        for (const auto& [memory, size] : fast_)
+            if (memory.use_count() == 1 && size == n_bytes) return memory;
+        if (fast_.size() == most) return nullptr;
+        fast_.emplace_back(queue_->allocate_pinned(n_bytes), n_bytes);
+        return fast_.back().first;
     }
 
     Plane zeros(size_t n_values) override {
@@ -144,7 +162,7 @@ private:
                 queue_->copy(to, plane, static_cast<size_t>(channel_bytes));
             } else {
                 // In parts, so that the GPU fetches one while the next is staged.
-                const int rows = std::max(1, static_cast<int>((1 << 19) / row_bytes));
+                const int rows = std::max(1, static_cast<int>((1 << 20) / row_bytes));
                 for (int y = 0; y < shape_.height; y += rows) {
                     const int n = std::min(rows, shape_.height - y);
                     for (int row = y; row < y + (dense ? 1 : n); ++row)
@@ -164,6 +182,7 @@ private:
     FrameShape shape_;
     std::unique_ptr<Backend> host_;
     void *to_float_, *from_float_, *subtract_, *blend_, *add_sums_;
+    std::vector<std::pair<std::shared_ptr<void>, size_t>> fast_;
     bool staging_ = false;                                         // a copy from staged_in_ may be under way
     std::shared_ptr<void> raw_, result_, small_;                   // on the GPU
     std::shared_ptr<void> staged_in_, staged_out_, staged_small_;  // pinned
