@@ -42,7 +42,8 @@ def disc(height: int, width: int, cutoff: float) -> torch.Tensor:
     # In float32 like the other engines: a frequency on the rim must be in or out for all of them.
     y = torch.fft.fftfreq(height, 1 / height) / height
     x = torch.fft.rfftfreq(width, 1 / width) / width
-    return y[:, None] ** 2 + x**2 <= limit**2
+    inside: torch.Tensor = y[:, None] ** 2 + x**2 <= limit**2
+    return inside
 
 
 def windows(stack: Stack, n_taps: int) -> Stack:
