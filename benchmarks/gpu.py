@@ -6,8 +6,9 @@ frame at a time, and all engines are measured in this one process.
 
 from __future__ import annotations
 
+import itertools
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from time import perf_counter
@@ -17,7 +18,7 @@ import click
 import numpy as np
 import onnx
 import torch
-from benchmarks.gpu_correctness import SIDES_PX, TOLERANCE, correctness
+from benchmarks.gpu_correctness import SIDES_PX, TOLERANCE, correctness, file_in
 from benchmarks.gpu_engine import engine_difference, engine_step
 from benchmarks.udvd_cache import network_of
 from numpy.typing import NDArray
@@ -28,9 +29,8 @@ from lowdose.bench.machine import machine
 from lowdose.devices import DEVICES, available_devices, problem_with, runtime_path
 from lowdose.errors import LowdoseError
 from lowdose.model import Settings, bundled_models, load
-from lowdose_export.engine_graph import contract_of
-from lowdose_export.half import to_half
-from lowdose_export.parity import torch_low_pass
+from lowdose_export.engine_builder import check_targets
+from lowdose_export.parity import disc
 from lowdose_export.peers import torch_network
 from lowdose_export.udvd import movie_model
 from lowdose_export.windowed import windowed_model_of
@@ -39,19 +39,22 @@ from lowdose_train.noise2void import noise2void_network
 from lowdose_train.unet import UNet
 
 CUTOFF = 1 / 7
-WARM_UP, ROUNDS, LONG_RUN = 30, 500, 10_000
+WARM_UP, ROUNDS, LONG_RUN = 20, 500, 10_000
+FEWEST_WARM_UP, FEWEST, LONGEST_S = 5, 20, 1.5
+"""Rounds of a slow engine, and the time after which there are no more than these."""
 CASES = (
-    ("wcvd", 512),
     ("wcvd", 1024),
-    ("wcvd", 2048),
+    ("n2v-full-dual", 512),
     ("udvd-full", 1024),
     ("udvd-lite", 1024),
-    ("n2v-full-dual", 512),
+    ("wcvd", 512),
+    ("wcvd", 2048),
 )
 GOALS_MS = {("wcvd", 1024): 0.5, ("udvd-full", 1024): 60.0, ("n2v-full-dual", 512): 4.0}
 """p50, host to host. The papers: 2.31 (network only, A100), 590 and 22."""
 PRECISIONS = ("fp32", "fp16")
 
+Case = tuple[str, int]
 Rows = Iterator[str]
 
 
@@ -90,12 +93,16 @@ def network_and_file(name: str, folder: Path) -> tuple[nn.Module, Path]:
 
 def timed(step: Callable[[], Any], rounds: int) -> tuple[float, float]:
     """p50 and p99 in ms after a warm-up."""
-    times = []
-    for round_ in range(WARM_UP + rounds):
+    begin = perf_counter()
+    for round_ in range(WARM_UP):
+        if round_ < FEWEST_WARM_UP or perf_counter() - begin < LONGEST_S:
+            step()
+    times: list[float] = []
+    begin = perf_counter()
+    while len(times) < rounds and (len(times) < FEWEST or perf_counter() - begin < LONGEST_S):
         start = perf_counter()
         step()
-        if round_ >= WARM_UP:
-            times.append(1e3 * (perf_counter() - start))
+        times.append(1e3 * (perf_counter() - start))
     p50, p99 = np.percentile(times, [50, 99])
     return float(p50), float(p99)
 
@@ -105,12 +112,16 @@ def random_frames(n: int, n_channels: int, side: int) -> NDArray[np.uint16]:
     return np.random.default_rng(0).poisson(5, shape).astype(np.uint16)
 
 
-def stream_step(path: Path, device: str, side: int) -> Callable[[], Any]:
-    """A push of the next frame of uint16 to a stream of lowdose."""
+def stream_step(path: Path, device: str, side: int, pinned: bool = False) -> Callable[[], Any]:
+    """A push of the next frame of uint16 to a stream of lowdose. pinned: in arrays of `Stream.new_frame`."""
     model = load(path, device=device)
     settings = Settings(0, CUTOFF, 0.0) if model.has_choice else None
     stream = model.stream(side, side, np.uint16, settings=settings)
-    frames = random_frames(8, len(model.channels), side)
+    frames = list(random_frames(8, len(model.channels), side))
+    if pinned:
+        for i, frame in enumerate(frames):
+            frames[i] = stream.new_frame()
+            frames[i][:] = frame
     state = {"n": 0}
 
     def step() -> Any:
@@ -129,38 +140,42 @@ def torch_step(
     n_planes = 3 if isinstance(network, BlindSpotNetwork) else 2 if isinstance(network, UNet) else 5
     frames = random_frames(n_planes, 1, side).astype(np.float32)
     host = torch.from_numpy(frames)[None]
+    inside = disc(side, side, CUTOFF).to(device)
 
     @torch.inference_mode()
     def step() -> Any:
         with torch.autocast(device.type, torch.float16, enabled=precision == "fp16"):
             result = run(host.to(device))
         if isinstance(network, BlindSpotNetwork):
-            result = torch_low_pass(result.float(), CUTOFF)
+            result = torch.fft.irfft2(torch.fft.rfft2(result.float()) * inside, s=(side, side))
         return result.cpu()
 
     return step
 
 
-def speed(device: torch.device, rounds: int) -> Rows:
-    yield "## Speed, host memory to host memory\n"
-    yield "lowdose: a stream of uint16 frames. TensorRT-RTX, PyTorch: float32 frames. Low-pass included in wcvd.\n"
+def speed(device: torch.device, cases: Sequence[Case], rounds: int, compile_too: bool) -> Rows:
+    """torch.compile comes last: it takes a minute for some networks."""
+    yield "\n## Speed, host memory to host memory\n"
+    yield "lowdose: a stream of uint16 frames, float32 results; 'pinned': the frames are in arrays of Stream.new_frame."
+    yield "Others: float32 frames. PyTorch fp16 is autocast. Low-pass included in wcvd. No TF32 anywhere.\n"
     yield "| model | size | precision | engine | p50 ms | p99 ms | frames/s | goal ms |"
     yield "|" + "---|" * 8
     with tempfile.TemporaryDirectory() as folder:
-        for name, side in CASES:
-            network, path = network_and_file(name, Path(folder))
-            model = onnx.load(path)
-            half = Path(folder) / f"{name}-half.onnx"
-            onnx.save(to_half(model, contract_of(model, path)), half)
-            for precision in PRECISIONS:
-                file = half if precision == "fp16" else path
-                steps: dict[str, Callable[[], Callable[[], Any]]] = {
-                    f"lowdose {kind}": partial(stream_step, file, kind, side) for kind in accelerators()
-                }
-                steps["TensorRT-RTX engine"] = partial(engine_step, path, side, precision)
-                for compiled in (False, True):
-                    label = f"PyTorch {'torch.compile' if compiled else 'eager'}"
-                    steps[label] = partial(torch_step, network, side, precision, compiled, device)
+        networks = {name: network_and_file(name, Path(folder)) for name, _ in cases}
+        for compiled in (False, True)[: 2 if compile_too else 1]:
+            for (name, side), precision in itertools.product(cases, PRECISIONS):
+                network, path = networks[name]
+                file = file_in(precision, path, Path(folder))
+                steps: dict[str, Callable[[], Callable[[], Any]]] = {}
+                if not compiled:
+                    for kind in accelerators():
+                        steps[f"lowdose {kind}"] = partial(stream_step, file, kind, side)
+                        if name == "wcvd":
+                            steps[f"lowdose {kind}, pinned"] = partial(stream_step, file, kind, side, pinned=True)
+                    if no_engines() is None:
+                        steps["TensorRT-RTX engine"] = partial(engine_step, path, side, precision)
+                label = f"PyTorch {'torch.compile' if compiled else 'eager'}"
+                steps[label] = partial(torch_step, network, side, precision, compiled, device)
                 yield from rows(name, side, precision, steps, rounds)
 
 
@@ -188,15 +203,28 @@ def long_run(n_frames: int) -> Rows:
         yield f"- {kind}: {(before - torch.cuda.mem_get_info()[0]) / 1e6:.1f} MB more than after {WARM_UP} frames"
 
 
+def no_engines() -> str | None:
+    """Why TensorRT-RTX builds no engine for this GPU; None where it does."""
+    try:
+        check_targets(["{}.{}".format(*torch.cuda.get_device_capability())])
+    except LowdoseError as error:
+        return str(error)
+    return None
+
+
 def correct() -> Rows:
     yield "## Correctness: largest difference to PyTorch on the CPU, of the output's range\n"
-    yield "| device | model | difference |"
-    yield "|---|---|---|"
+    yield "| device | precision | model | difference |"
+    yield "|---|---|---|---|"
     for kind in accelerators():
-        for name, found in correctness(kind):
-            text = found if isinstance(found, str) else f"{found:.1e}"
-            wrong = not isinstance(found, str) and not found <= TOLERANCE["fp32"]
-            yield f"| {kind} | {name} | {text}{' WRONG' if wrong else ''} |"
+        for precision in PRECISIONS:
+            for name, found in correctness(kind, precision):
+                text = found if isinstance(found, str) else f"{found:.1e}"
+                wrong = not isinstance(found, str) and not found <= TOLERANCE[precision]
+                yield f"| {kind} | {precision} | {name} | {text}{' WRONG' if wrong else ''} |"
+    if problem := no_engines():
+        yield f"\nNo engines of TensorRT-RTX: {problem}\n"
+        return
     yield "\nEngines, to the same graph in ONNX Runtime on the CPU in float32:\n"
     yield "| precision | model | difference |"
     yield "|---|---|---|"
@@ -216,15 +244,18 @@ def correct() -> Rows:
 @click.command()
 @click.option("--rounds", default=ROUNDS, show_default=True)
 @click.option("--frames", default=LONG_RUN, show_default=True, help="Of the long run.")
-def main(rounds: int, frames: int) -> None:
+@click.option("--case", "cases", type=(str, int), multiple=True, metavar="MODEL SIDE", help="[default: all]")
+@click.option("--compile/--no-compile", "compile_too", default=True, help="Measure torch.compile too.")
+def main(rounds: int, frames: int, cases: tuple[Case, ...], compile_too: bool) -> None:
     device = gpu()
+    torch.backends.cudnn.allow_tf32 = False  # as in lowdose
     facts = machine()
     click.echo(f"# {torch.cuda.get_device_name()}, {facts['cpu']}\n")
     click.echo(f"{facts['versions']}, PyTorch {torch.__version__}, commit {facts['commit']}\n")
     for kind in DEVICES:
         click.echo(f"- {kind}: {problem_with(kind, runtime_path()) or 'available'}")
     click.echo("")
-    for part in (correct(), speed(device, rounds), long_run(frames)):
+    for part in (correct(), long_run(frames), speed(device, cases or CASES, rounds, compile_too)):
         for row in part:
             click.echo(row)
 

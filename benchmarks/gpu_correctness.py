@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
+import onnx
 import torch
 from numpy.typing import NDArray
 
@@ -12,6 +16,8 @@ from lowdose.bench.compare import Question
 from lowdose.errors import LowdoseError
 from lowdose.model import NO_LOW_PASS, Model, Settings, bundled_models, load
 from lowdose_export import parity
+from lowdose_export.engine_graph import contract_of
+from lowdose_export.half import to_half
 from lowdose_export.peers import torch_network
 from lowdose_export.udvd_parity import taps_named, torch_movie, torch_scan
 from lowdose_export.windowed import run_torch
@@ -29,20 +35,34 @@ TOLERANCE = {"fp32": 1e-4, "fp16": 1e-2}
 Frames = NDArray[np.float32]
 
 
-def correctness(device: str, names: tuple[str, ...] = ()) -> Iterator[tuple[str, float | str]]:
+def correctness(device: str, precision: str) -> Iterator[tuple[str, float | str]]:
     """Per model the largest difference to PyTorch, as a share of the range, or the reason why it does not run."""
-    for name in names or sorted(set(bundled_models()) - {"reucid"}):
+    for name in sorted(set(bundled_models()) - {"reucid"}):
         try:
-            yield name, difference(load(name, device=device))
+            yield name, difference(load(name, device="cpu"), device, precision)
         except LowdoseError as error:
             yield name, str(error)
 
 
-def difference(model: Model) -> float:
+def difference(model: Model, device: str, precision: str) -> float:
     frames = random_input(model)
     settings = Settings(0, CUTOFF if model.has_choice else NO_LOW_PASS, 0.0)
-    expected, result = in_torch(model, frames), model.denoise(frames, settings=settings)
+    expected = in_torch(model, frames)
+    with tempfile.TemporaryDirectory() as folder:
+        path = file_in(precision, model.path, Path(folder))
+        result = load(path, device=device).denoise(frames, settings=settings)
     return float(np.abs(result - expected).max() / np.ptp(expected))
+
+
+def file_in(precision: str, path: Path, folder: Path) -> Path:
+    """The model file itself for "fp32", for "fp16" one in half precision, which is written to `folder`."""
+    if precision == "fp32":
+        return path
+    model = onnx.load(path)
+    half = to_half(model, contract_of(model, path))
+    half.metadata_props[0].value = json.dumps(json.loads(half.metadata_props[0].value) | {"precision": precision})
+    onnx.save(half, folder / f"{path.stem}-{precision}.onnx")
+    return folder / f"{path.stem}-{precision}.onnx"
 
 
 def random_input(model: Model) -> Frames:

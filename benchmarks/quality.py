@@ -190,8 +190,8 @@ def main(data: Path, store: Path, only: str, own: float) -> None:
     entries = list(results_of(data, store, only, own))
     click.echo("# Quality on the simulated sets\n")
     commits = sorted({entry["commit"] for entry in entries})
-    click.echo(f"Made by `python -m benchmarks.quality DATA benchmarks/quality.jsonl`, lowdose {lowdose.__version__}, commits")
-    click.echo(f"{', '.join(commits)}, {cpu_name()}.\n\n{EXPLANATION}")
+    click.echo("Made by `python -m benchmarks.quality DATA benchmarks/quality.jsonl`, lowdose")
+    click.echo(f"{lowdose.__version__}, commits {', '.join(commits)}, {cpu_name()}.\n\n{EXPLANATION}")
     titles = {"channels": "Adatoms, two channels", "image": "HAADF images", "movie": "Movies", "scan": "4D-STEM"}
     for kind, title in titles.items():
         click.echo(f"\n## {title}\n")

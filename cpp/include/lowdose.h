@@ -160,7 +160,7 @@ typedef struct lowdose_model_info {
     size_t struct_bytes;
     const char* method;   /* such as "wcvd" */
     const char* device;   /* the device in use */
-    const char* kernels;  /* instruction set of the compiled kernels; NULL: ONNX Runtime runs the whole graph */
+    const char* kernels;  /* instruction set of the compiled kernels, "cuda" on a GPU; NULL: ONNX Runtime runs all */
     const char* metadata; /* JSON: all that the file says of itself */
     int32_t n_taps;       /* frames that the network sees at once */
     int32_t is_scan;      /* 1: it takes the patterns of a scan; 0: frames in the order of time */

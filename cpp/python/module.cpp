@@ -4,10 +4,13 @@
 #include <pybind11/stl.h>
 
 #include "choice.hpp"
+#include "cuda/sources.hpp"
+#include "device_array.hpp"
 #include "error.hpp"
 #include "filter.hpp"
 #include "lowpass.hpp"
 #include "model.hpp"
+#include "model_bytes.hpp"
 #include "stream.hpp"
 
 namespace py = pybind11;
@@ -83,8 +86,31 @@ py::array as_array(const py::object& object) {
     return numpy.attr(only_dlpack ? "from_dlpack" : "asarray")(object);
 }
 
+// An array of a frame's shape; one for a GPU lies where the GPU reads and writes it itself, as long as there is room.
+template <class AnyStream>
+py::array new_array(AnyStream& stream, DType dtype, const std::vector<py::ssize_t>& shape) {
+    if constexpr (std::is_same_v<AnyStream, Stream>) {
+        std::shared_ptr<void> memory;
+        {
+            const py::gil_scoped_release released;
+            memory = stream.fast_memory(stream.n_values() * size_of(dtype));
+        }
+        if (memory) {
+            void* data = memory.get();
+            const py::capsule owner(new std::shared_ptr<void>(std::move(memory)),
+                                    [](void* kept) { delete static_cast<std::shared_ptr<void>*>(kept); });
+            return py::array(py::dtype(name_of(dtype)), shape, data, owner);
+        }
+    }
+    return py::array(py::dtype(name_of(dtype)), shape);
+}
+
+py::object push_from_gpu(Stream& stream, const py::object& object);
+
 template <class AnyStream>
 py::object push(AnyStream& stream, const py::object& object) {
+    if constexpr (std::is_same_v<AnyStream, Stream>)
+        if (!py::isinstance<py::array>(object) && is_on_gpu(object)) return push_from_gpu(stream, object);
     const py::array frame = as_array(object);
     const std::vector<py::ssize_t> shape = frame_shape(stream), given = shape_of(frame);
     if (given != shape || dtype_name(frame) != name_of(type_in(stream)))
@@ -92,7 +118,7 @@ py::object push(AnyStream& stream, const py::object& object) {
                     shape_text(given) + " " + dtype_name(frame));
     const bool dense = frame.strides(frame.ndim() - 1) == frame.itemsize();
     const py::array rows = dense ? frame : py::array::ensure(frame, py::array::c_style);
-    py::array out(py::dtype(name_of(type_out(stream))), shape);
+    py::array out = new_array(stream, type_out(stream), shape);
     bool ready = false;
     {
         const void* data = rows.data();
@@ -105,9 +131,43 @@ py::object push(AnyStream& stream, const py::object& object) {
     return ready ? py::object(out) : py::none();
 }
 
+// The memory of a result on the GPU, and what Python is given when `work` has written to it.
+template <class Work>
+py::object result_on_gpu(const Stream& stream, Work work) {
+    std::shared_ptr<void> memory;
+    bool ready = false;
+    {
+        const py::gil_scoped_release released;
+        memory = stream.queue()->allocate(stream.n_values() * size_of(type_out(stream)));
+        ready = work(memory.get());
+    }
+    if (!ready) return py::none();
+    return py::cast(
+        DeviceResult(std::move(memory), stream.queue()->device().index(), type_out(stream), frame_shape(stream)));
+}
+
+// A frame on a GPU: the result is there too.
+py::object push_from_gpu(Stream& stream, const py::object& object) {
+    if (!stream.queue()) throw Error("frames on a GPU need a model on device 'cuda', and frames that it takes whole");
+    const DeviceArray frame = take_device_array(object, stream.queue()->handle());
+    const std::vector<py::ssize_t> shape = frame_shape(stream);
+    if (frame.shape != shape || frame.dtype != name_of(type_in(stream)))
+        throw Error("the stream takes frames of " + shape_text(shape) + " " + name_of(type_in(stream)) + ", given " +
+                    shape_text(frame.shape) + " " + frame.dtype);
+    if (const int gpu = stream.queue()->device().index(); frame.gpu != gpu)
+        throw Error("the stream is on GPU " + std::to_string(gpu) + ", the frame on GPU " + std::to_string(frame.gpu));
+    if (frame.strides.back() != static_cast<py::ssize_t>(size_of(type_in(stream))))
+        throw Error("the pixels of a row on a GPU must follow each other: make the array contiguous");
+    const size_t n = shape.size();
+    const RawFrame raw{frame.data, frame.strides[n - 2], n == 3 ? frame.strides[0] : 0, true};
+    return result_on_gpu(stream, [&](void* out) { return stream.push(raw, out); });
+}
+
 template <class AnyStream>
 py::object flush(AnyStream& stream) {
-    py::array out(py::dtype(name_of(type_out(stream))), frame_shape(stream));
+    if constexpr (std::is_same_v<AnyStream, Stream>)
+        if (stream.last_on_gpu()) return result_on_gpu(stream, [&](void* out) { return stream.flush(out); });
+    py::array out = new_array(stream, type_out(stream), frame_shape(stream));
     void* to = out.mutable_data();
     bool ready = false;
     {
@@ -225,8 +285,34 @@ PYBIND11_MODULE(_core, module) {
             kept->push_back(std::move(library));
         },
         py::arg("ort_path"), py::arg("provider"), py::arg("path"));
+    module.def(
+        "with_settings",
+        [](const std::string& bytes, std::int64_t weight_set, float cutoff) {
+            return py::bytes(with_settings(bytes, weight_set, cutoff));
+        },
+        py::arg("bytes"), py::arg("weight_set"), py::arg("cutoff"));
+    module.def(
+        "gpu_kernels",
+        [](int capability) {
+            const std::vector<std::string> architecture{"-DN_TAPS=3",     "-DN_FEATURES=3",
+                                                        "-DN_MIXING=4",   "-DLARGEST=7",
+                                                        "-DN_BRANCHES=2", "-DBRANCHES=BRANCH(0,3)BRANCH(1,7)"};
+            return std::map<std::string, size_t>{
+                {"common", cuda::compiled(cuda::common_source, {}, capability).size()},
+                {"blind_spot", cuda::compiled(cuda::blind_spot_source, architecture, capability).size()},
+                {"low_pass", cuda::compiled(cuda::low_pass_source, {}, capability).size()}};
+        },
+        py::arg("capability"));
     module.def("cast", &cast, py::arg("frame"), py::arg("offset"), py::arg("dtype"));
     module.def("low_pass", &filtered, py::arg("frame"), py::arg("cutoff"));
+
+    py::class_<DeviceResult>(module, "DeviceFrame")
+        .def(
+            "__dlpack__", [](const DeviceResult& result, const py::kwargs&) { return result.dlpack(); },
+            "Its memory as a DLPack capsule; it is finished, whatever the stream.")
+        .def("__dlpack_device__", &DeviceResult::dlpack_device)
+        .def_property_readonly("shape", [](const DeviceResult& result) { return py::tuple(py::cast(result.shape())); })
+        .def_property_readonly("dtype", &DeviceResult::dtype);
 
     py::class_<Choice>(module, "Choice")
         .def_readonly("weight_set", &Choice::weight_set)
@@ -244,8 +330,7 @@ PYBIND11_MODULE(_core, module) {
         .def_property_readonly("device", &Model::device)
         .def_property_readonly("kernels",
                                [](const Model& model) {
-                                   return model.kernels() ? py::object(py::str(ops::name_of(*model.kernels())))
-                                                          : py::none();
+                                   return model.kernels().empty() ? py::none() : py::object(py::str(model.kernels()));
                                })
         .def_property_readonly("runtime_version", [](const Model& model) { return model.runtime().version(); })
         .def(
@@ -277,6 +362,7 @@ PYBIND11_MODULE(_core, module) {
              py::arg("cutoff"), py::arg("offset"), py::arg("scan"))
         .def("push", &push<Stream>, py::arg("frame"))
         .def("flush", &flush<Stream>)
+        .def("new_frame", [](Stream& stream) { return new_array(stream, type_in(stream), frame_shape(stream)); })
         .def("reset", &Stream::reset)
         .def(
             "replace",

@@ -2,8 +2,8 @@
 #pragma once
 
 #include <optional>
-#include <vector>
 
+#include "backend.hpp"
 #include "contract.hpp"
 
 namespace lowdose {
@@ -13,6 +13,9 @@ public:
     // plane: pixels of a frame.
     Blocks(const Contract& contract, size_t plane);
 
+    // Takes the memory, before the first frame.
+    void allocate(Backend& backend);
+
     // The first frame of the block to run before frame `index` can be had, of `n_frames` that are there; nothing when
     // it can be had already. Frames are asked for in order.
     std::optional<long long> wanted(long long index, long long n_frames) const;
@@ -21,7 +24,7 @@ public:
     float* begin(long long start);
 
     // Frame `index`, blended over the overlap: the newer block's share grows linearly.
-    void frame(long long index, float* out) const;
+    void frame(Backend& backend, long long index, float* out) const;
 
     // The next block begins at the frame that is asked for.
     void clear();
@@ -32,7 +35,7 @@ private:
     long long n_frames_, overlap_;
     size_t plane_;
     long long start_ = -1, earlier_start_ = -1;  // of the two blocks; -1: none
-    std::vector<float> newest_, earlier_;
+    Plane newest_, earlier_;
 };
 
 }  // namespace lowdose

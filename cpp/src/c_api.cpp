@@ -116,7 +116,7 @@ lowdose_status open_model(lowdose_engine& engine, const std::string& name, const
             engine.engine->log(LOWDOSE_LOG_INFO, (device + " is not used: " + error.what()).c_str());
         }
     }
-    if (handle->model->kernels()) handle->kernels = ops::name_of(*handle->model->kernels());
+    handle->kernels = handle->model->kernels();
     engine.engine->log(LOWDOSE_LOG_INFO, (name + " opened on " + handle->model->device()).c_str());
     *to = handle.release();
     return LOWDOSE_OK;

@@ -128,6 +128,7 @@ Contract read_contract(const std::string& path, const std::string& metadata) {
     }
     contract.n_weight_sets = static_cast<int>(json.at("weight_sets").array().size());
     contract.has_low_pass = is_object(json, "low_pass");
+    contract.half = json.has("precision") && json.at("precision").string() == "fp16";
     contract.bytes_per_px = json.at("bytes_per_px").number();
     check(path, contract);
     return contract;

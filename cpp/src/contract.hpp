@@ -36,6 +36,7 @@ struct Contract {
     int block_overlap = 0;
     int n_weight_sets = 1;      // size of the bank; 1 when there is no choice
     bool has_low_pass = false;  // takes the input `cutoff`
+    bool half = false;          // the network computes in half precision
     double bytes_per_px = 0;    // memory of one run, measured at export
 
     int n_taps() const { return static_cast<int>(taps.size()); }

@@ -1,13 +1,14 @@
 #include "frame_network.hpp"
 
 #include <string>
+#include <utility>
 
 #include "error.hpp"
 
 namespace lowdose {
 
 FrameNetwork::FrameNetwork(const Model& model, int height, int width, int threads, int tile, double max_bytes,
-                           double held_bytes)
+                           double held_bytes, std::shared_ptr<cuda::Queue> queue)
     : contract_(model.contract()),
       size_{height, width},
       aligned_{round_up(height, contract_.align_px), round_up(width, contract_.align_px)} {
@@ -17,7 +18,7 @@ FrameNetwork::FrameNetwork(const Model& model, int height, int width, int thread
     if (tile == 0 && max_bytes > 0)
         tile = tile_for_memory(height, width, rules, contract_.bytes_per_px, max_bytes - held_bytes);
     plan_ = plan_tiles(height, width, rules, tile);
-    network_.emplace(model.open(plan_.input_height, plan_.input_width, threads));
+    network_.emplace(model, plan_.input_height, plan_.input_width, threads, model.device(), std::move(queue));
     if (plan_.whole_frame) return;
     const size_t plane = static_cast<size_t>(plan_.input_height) * static_cast<size_t>(plan_.input_width);
     const auto planes = [&](int n) { return plane * static_cast<size_t>(n); };

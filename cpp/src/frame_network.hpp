@@ -1,6 +1,7 @@
 // A network on whole frames, cut into tiles where memory or alignment ask for it.
 #pragma once
 
+#include <memory>
 #include <optional>
 #include <vector>
 
@@ -11,12 +12,17 @@ namespace lowdose {
 
 class FrameNetwork {
 public:
-    // tile, max_bytes: as in StreamOptions; `held_bytes` of max_bytes are in use by others. Throws Error.
-    FrameNetwork(const Model& model, int height, int width, int threads, int tile, double max_bytes, double held_bytes);
+    // tile, max_bytes: as in StreamOptions; `held_bytes` of max_bytes are in use by others. The model
+    // must outlive the network. queue: of Model::new_queue. Throws Error.
+    FrameNetwork(const Model& model, int height, int width, int threads, int tile, double max_bytes, double held_bytes,
+                 std::shared_ptr<cuda::Queue> queue);
 
     // As Network::run, with planes of whole frames; those of states are aligned_px large, for what lies beyond a frame
     // in one step is seen in the next.
     void run(const Run& run);
+
+    // Makes ready for the settings of the next runs, which takes long where they are constants of the graph.
+    void prepare(int weight_set, float cutoff) { network_->prepare(weight_set, cutoff); }
 
     size_t aligned_px() const;
 

@@ -24,7 +24,7 @@ long long present(long long at, int step, long long length, Ends ends) {
 }  // namespace
 
 FrameRing::FrameRing(const Contract& contract, const ScanShape& scan, size_t frame_values)
-    : contract_(contract), scan_(scan), plane_(frame_values / static_cast<size_t>(contract.n_channels)) {
+    : contract_(contract), scan_(scan), frame_values_(frame_values) {
     const int y = contract.reach_y(), x = contract.reach_x();
     const bool mirror = contract.ends == Ends::mirror && contract.block_frames == 0;
     latency_ = contract.scan ? y * scan.n_x + x : mirror ? x : std::max(0, contract.taps.back().dx);
@@ -36,9 +36,13 @@ FrameRing::FrameRing(const Contract& contract, const ScanShape& scan, size_t fra
     const bool has_states = contract.n_states > 0;  // a model that takes over computes them again
     const int states_back = has_states ? contract.n_states - contract.taps.front().dx : 0;
     const int back = contract.scan ? latency_ : contract.block_frames > 0 ? 0 : std::max(x, states_back);
-    slots_.assign(static_cast<size_t>(latency_ + back + 1), std::vector<float>(frame_values));
+    n_slots_ = latency_ + back + 1;
     if (contract.takes_offset)
-        sums_.assign(slots_.size(), std::vector<double>(2 * static_cast<size_t>(contract.n_channels)));
+        sums_.assign(static_cast<size_t>(n_slots_), std::vector<double>(2 * static_cast<size_t>(contract.n_channels)));
+}
+
+void FrameRing::allocate(Backend& backend) {
+    for (int i = 0; i < n_slots_; ++i) slots_.push_back(backend.zeros(frame_values_));
 }
 
 float* FrameRing::next() {
@@ -46,25 +50,10 @@ float* FrameRing::next() {
         throw Error("the scan of " + std::to_string(scan_.n_y) + "x" + std::to_string(scan_.n_x) +
                         " positions is complete: flush before the next one",
                     Error::Kind::order);
-    return slots_[slot(count_)].data();
+    return slots_[slot(count_)].get();
 }
 
-void FrameRing::take() {
-    if (contract_.takes_offset) {
-        std::vector<double>& sums = sums_[slot(count_)];
-        const float* pixel = slots_[slot(count_)].data();
-        for (size_t channel = 0; channel < sums.size(); channel += 2) {
-            double sum = 0, squares = 0;
-            for (size_t i = 0; i < plane_; ++i, ++pixel) {
-                sum += static_cast<double>(*pixel);
-                squares += static_cast<double>(*pixel) * static_cast<double>(*pixel);
-            }
-            sums[channel] = sum;
-            sums[channel + 1] = squares;
-        }
-    }
-    ++count_;
-}
+void FrameRing::take() { ++count_; }
 
 long long FrameRing::neighbour(long long index, const Tap& tap) const {
     if (!contract_.scan) return present(index, tap.dx, count_, contract_.ends);
@@ -77,14 +66,14 @@ long long FrameRing::neighbour(long long index, const Tap& tap) const {
 
 void FrameRing::window(long long index, std::vector<const float*>& frames) const {
     frames.clear();
-    for (const Tap& tap : contract_.taps) frames.push_back(slots_[slot(neighbour(index, tap))].data());
+    for (const Tap& tap : contract_.taps) frames.push_back(slots_[slot(neighbour(index, tap))].get());
 }
 
 void FrameRing::moments(long long index, std::vector<float>& mean, std::vector<float>& deviation) const {
     const auto n_channels = static_cast<size_t>(contract_.n_channels);
     mean.assign(n_channels, 0);
     deviation.assign(n_channels, 0);
-    const double n = static_cast<double>(plane_) * contract_.n_taps();
+    const double n = static_cast<double>(frame_values_ / n_channels) * contract_.n_taps();
     for (size_t channel = 0; channel < n_channels; ++channel) {
         double sum = 0, squares = 0;
         for (const Tap& tap : contract_.taps) {

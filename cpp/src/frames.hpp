@@ -3,6 +3,7 @@
 
 #include <vector>
 
+#include "backend.hpp"
 #include "contract.hpp"
 
 namespace lowdose {
@@ -17,13 +18,18 @@ public:
     // frame_values: channels x pixels of a frame. Throws Error for a scan too small for the taps.
     FrameRing(const Contract& contract, const ScanShape& scan, size_t frame_values);
 
+    // Takes the memory, before the first frame.
+    void allocate(Backend& backend);
+
     // Where the next frame belongs; take() says that it is there. Throws Error when the scan is complete.
     float* next();
     void take();
+    // Where the sums over the next frame belong (Backend::sums), for networks that take an offset.
+    std::vector<double>& next_sums() { return sums_[slot(count_)]; }
     void clear() { count_ = 0; }
 
     long long count() const { return count_; }
-    int n_slots() const { return static_cast<int>(slots_.size()); }
+    int n_slots() const { return n_slots_; }
     // How many frames after frame i the last of its window comes.
     int latency() const { return latency_; }
     // The fewest frames of a sequence whose ends can be filled.
@@ -36,18 +42,18 @@ public:
     void moments(long long index, std::vector<float>& mean, std::vector<float>& deviation) const;
 
     // A frame among the last n_slots().
-    float* frame(long long index) { return slots_[slot(index)].data(); }
+    float* frame(long long index) { return slots_[slot(index)].get(); }
 
 private:
-    size_t slot(long long index) const { return static_cast<size_t>(index) % slots_.size(); }
+    size_t slot(long long index) const { return static_cast<size_t>(index) % static_cast<size_t>(n_slots_); }
     long long neighbour(long long index, const Tap& tap) const;
 
     Contract contract_;
     ScanShape scan_;
-    size_t plane_;
-    int latency_, shortest_;
+    size_t frame_values_;
+    int latency_, shortest_, n_slots_;
     long long count_ = 0;
-    std::vector<std::vector<float>> slots_;  // frame i is in slot i modulo their number
+    std::vector<Plane> slots_;               // frame i is in slot i modulo their number
     std::vector<std::vector<double>> sums_;  // per slot and channel: sum, then sum of squares
 };
 

@@ -1,8 +1,10 @@
 #include "json.hpp"
 
+#include <charconv>
 #include <cmath>
 #include <locale>
 #include <sstream>
+#include <system_error>
 
 #include "error.hpp"
 
@@ -134,10 +136,18 @@ private:
         const size_t start = position_;
         while (position_ < text_.size() && std::string("+-.0123456789eE").find(text_[position_]) != std::string::npos)
             ++position_;
-        std::istringstream stream(text_.substr(start, position_ - start));
-        stream.imbue(std::locale::classic());  // the host's decimal comma must not matter
         double number = 0;
+        // The host's decimal comma must not matter.
+#ifdef __cpp_lib_to_chars
+        // No stream: one of a libstdc++ that is linked statically crashes where PyTorch has loaded another (seen).
+        const char* end = text_.data() + position_;
+        const auto read = std::from_chars(text_.data() + start, end, number);
+        if (read.ec != std::errc() || read.ptr != end) fail("not a number");
+#else
+        std::istringstream stream(text_.substr(start, position_ - start));
+        stream.imbue(std::locale::classic());
         if (!(stream >> number) || stream.peek() != std::istringstream::traits_type::eof()) fail("not a number");
+#endif
         return number;
     }
 

@@ -1,9 +1,11 @@
 #include "model.hpp"
 
 #include <algorithm>
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <utility>
 
 #include "error.hpp"
 #include "model_bytes.hpp"
@@ -24,7 +26,7 @@ std::string read_file(const std::string& path) {
 
 namespace {
 
-std::vector<ort::Tensor> inputs_of(const Contract& contract, int height, int width) {
+std::vector<ort::Tensor> inputs_of(const Contract& contract, int height, int width, bool constant_settings) {
     using Type = ort::Tensor::Type;
     const std::vector<std::int64_t> per_channel{1, contract.n_channels, 1, 1};
     std::vector<ort::Tensor> inputs;
@@ -34,8 +36,8 @@ std::vector<ort::Tensor> inputs_of(const Contract& contract, int height, int wid
         inputs.push_back({"state_" + std::to_string(i), Type::float32, {1, contract.state_channels, height, width}});
     if (contract.takes_offset) inputs.push_back({"offset", Type::float32, per_channel});
     if (contract.takes_scale) inputs.push_back({"scale", Type::float32, per_channel});
-    if (contract.n_weight_sets > 1) inputs.push_back({"weight_set", Type::int64, {}});
-    if (contract.has_low_pass) inputs.push_back({"cutoff", Type::float32, {}});
+    if (contract.n_weight_sets > 1 && !constant_settings) inputs.push_back({"weight_set", Type::int64, {}});
+    if (contract.has_low_pass && !constant_settings) inputs.push_back({"cutoff", Type::float32, {}});
     return inputs;
 }
 
@@ -46,33 +48,106 @@ std::vector<ort::Tensor> outputs_of(const Contract& contract, int height, int wi
     return outputs;
 }
 
+bool is_cuda(const std::string& device) { return device.rfind("cuda", 0) == 0; }
+
+// The N of "cuda:N".
+int index_of(const std::string& device) {
+    const auto colon = device.find(':');
+    return colon == std::string::npos ? 0 : static_cast<int>(std::strtol(device.c_str() + colon + 1, nullptr, 10));
+}
+
 }  // namespace
 
-Network::Network(std::unique_ptr<ort::Session> session, const Contract& contract, int height, int width)
-    : session_(std::move(session)),
-      contract_(contract),
-      bindings_(inputs_of(contract, height, width), outputs_of(contract, height, width)) {}
+Network::Network(const Model& model, int height, int width, int threads, const std::string& device,
+                 std::shared_ptr<cuda::Queue> queue)
+    : model_(model), queue_(std::move(queue)) {
+    model.check_size(height, width);
+    const Contract& contract = model.contract_;
+    const bool on_cpu = device == "cpu";
+    constant_settings_ = !on_cpu && (contract.has_low_pass || contract.n_weight_sets > 1);
+    options_.device = device;
+    options_.threads = threads;
+    options_.dimensions = {{"batch", 1}, {"height", height}, {"width", width}};
+    options_.half = contract.half;
+    inputs_ = inputs_of(contract, height, width, constant_settings_);
+    outputs_ = outputs_of(contract, height, width);
+    options_.queue = queue_.get();
+    if (on_cpu || queue_) options_.kernels = model.kernels_;
+    if (queue_)
+        for (const std::vector<ort::Tensor>* tensors : {&inputs_, &outputs_})
+            for (const ort::Tensor& tensor : *tensors) fixed_.push_back(queue_->allocate(tensor.n_bytes()));
+    given_.resize(inputs_.size() + outputs_.size());
+    if (!constant_settings_) open(0, 0);
+}
+
+void Network::prepare(int weight_set, float cutoff) {
+    if (!constant_settings_ || (session_ && weight_set == weight_set_ && cutoff == cutoff_)) return;
+    open(weight_set, cutoff);
+}
+
+void Network::open(int weight_set, float cutoff) {
+    weight_set_ = weight_set;
+    cutoff_ = cutoff;
+    std::unique_lock<std::recursive_mutex> lock;
+    if (queue_) lock = std::unique_lock<std::recursive_mutex>(queue_->device().preparing());
+    bindings_.reset();
+    session_.reset();
+    const std::string& bytes = model_.bytes_;
+    session_ = std::make_unique<ort::Session>(
+        model_.library_, constant_settings_ ? with_settings(bytes, weight_set, cutoff) : bytes, options_);
+    bindings_ = std::make_unique<ort::Bindings>(inputs_, outputs_);
+    if (!queue_) return;
+    for (size_t i = 0; i < fixed_.size(); ++i) bindings_->set(i, fixed_[i].get());
+    constexpr int until_recorded = 3;
+    for (int i = 0; i < until_recorded; ++i) session_->run(*bindings_);
+    queue_->wait();
+}
+
+void Network::run(const Run& run) {
+    prepare(run.weight_set, run.cutoff);
+    bind(run);
+    if (queue_) {
+        run_in_queue(run);
+        return;
+    }
+    for (size_t i = 0; i < given_.size(); ++i) bindings_->set(i, given_[i]);
+    session_->run(*bindings_);
+}
 
 // In the order of inputs_of and outputs_of.
-void Network::run(const Run& run) {
+void Network::bind(const Run& run) {
+    const Contract& contract = model_.contract_;
     size_t i = 0;
-    for (const float* frame : run.frames) bindings_.set(i++, frame);
-    for (const float* state : run.states) bindings_.set(i++, state);
-    if (contract_.takes_offset) bindings_.set(i++, run.offset.data());
-    if (contract_.takes_scale) bindings_.set(i++, run.scale.data());
-    weight_set_ = run.weight_set;
-    if (contract_.n_weight_sets > 1) bindings_.set(i++, &weight_set_);
-    cutoff_ = run.cutoff;
-    if (contract_.has_low_pass) bindings_.set(i++, &cutoff_);
-    bindings_.set(i++, run.denoised);
-    if (contract_.n_states > 0) bindings_.set(i, run.state);
-    session_->run(bindings_);
+    for (const float* frame : run.frames) given_[i++] = frame;
+    for (const float* state : run.states) given_[i++] = state;
+    if (contract.takes_offset) given_[i++] = run.offset.data();
+    if (contract.takes_scale) given_[i++] = run.scale.data();
+    if (!constant_settings_) {
+        weight_set_ = run.weight_set;
+        cutoff_ = run.cutoff;
+        if (contract.n_weight_sets > 1) given_[i++] = &weight_set_;
+        if (contract.has_low_pass) given_[i++] = &cutoff_;
+    }
+    given_[i++] = run.denoised;
+    if (contract.n_states > 0) given_[i] = run.state;
+}
+
+// A replayed record reads and writes the same memory every time, so each run brings its planes there.
+void Network::run_in_queue(const Run& run) {
+    const std::lock_guard<std::recursive_mutex> lock(queue_->device().preparing());
+    for (size_t i = 0; i < inputs_.size(); ++i) queue_->copy(fixed_[i].get(), given_[i], inputs_[i].n_bytes());
+    session_->run(*bindings_);
+    for (size_t i = 0; i < outputs_.size(); ++i) {
+        const size_t at = inputs_.size() + i;
+        queue_->copy(const_cast<void*>(given_[at]), fixed_[at].get(), outputs_[i].n_bytes());
+    }
+    if (!run.on_gpu) queue_->wait();
 }
 
 Model::Model(std::string name, std::string bytes, std::shared_ptr<ort::Library> library, const std::string& device,
              bool kernels)
     : library_(std::move(library)), bytes_(std::move(bytes)), device_(device) {
-    if (kernels && device == "cpu" && library_->takes_kernels()) kernels_ = ops::instruction_set();
+    if (kernels && library_->takes_kernels()) kernels_ = ops::instruction_set();
     ort::SessionOptions options;  // on the CPU, which takes the graph whatever the size
     options.kernels = kernels_;
     try {
@@ -113,21 +188,25 @@ void Model::check_size(int height, int width) const {
                     Error::Kind::size);
 }
 
+std::shared_ptr<cuda::Queue> Model::new_queue() const {
+    const std::vector<std::string> there = library_->providers();
+    const bool has_provider = std::find(there.begin(), there.end(), "CUDAExecutionProvider") != there.end();
+    if (!is_cuda(device_) || !has_provider) return nullptr;  // without it the session says what there is
+    return std::make_shared<cuda::Queue>(cuda::Device::open(index_of(device_)));
+}
+
+std::string Model::kernels() const {
+    if (kernels_ && device_ == "cpu") return ops::name_of(*kernels_);
+    return kernels_ && is_cuda(device_) ? "cuda" : "";
+}
+
 // Whether the device is there, and takes all of the graph, must be known before the first stream.
 void Model::open_smallest() const {
     const int side = round_up(contract_.min_size_px, contract_.align_px);
     const bool any_size = contract_.height == 0;
-    open(any_size ? side : contract_.height, any_size ? side : contract_.width, 0);
-}
-
-Network Model::open(int height, int width, int threads) const {
-    check_size(height, width);
-    ort::SessionOptions options;
-    options.device = device_;
-    options.threads = threads;
-    options.kernels = kernels_;
-    options.dimensions = {{"batch", 1}, {"height", height}, {"width", width}};
-    return Network(std::make_unique<ort::Session>(library_, bytes_, options), contract_, height, width);
+    constexpr float some_cutoff = 0.1f;  // so that a low-pass is computed
+    Network(*this, any_size ? side : contract_.height, any_size ? side : contract_.width, 0, device_, new_queue())
+        .prepare(0, some_cutoff);
 }
 
 }  // namespace lowdose

@@ -20,21 +20,7 @@ struct Run {
     float cutoff = 0;           // where the network takes it
     float* denoised = nullptr;  // (n_outputs, height, width)
     float* state = nullptr;     // (state_channels, height, width), where the network gives it
-};
-
-// A session for one frame or tile size.
-class Network {
-public:
-    Network(std::unique_ptr<ort::Session> session, const Contract& contract, int height, int width);
-
-    void run(const Run& run);
-
-private:
-    std::unique_ptr<ort::Session> session_;
-    Contract contract_;
-    ort::Bindings bindings_;
-    std::int64_t weight_set_ = 0;  // scalars need an address too
-    float cutoff_ = 0;
+    bool on_gpu = false;        // so are the planes, and the results need not be there on return
 };
 
 // The bytes of a file; path in UTF-8. Throws Error.
@@ -52,23 +38,55 @@ public:
     const std::string& metadata() const { return metadata_; }  // JSON
     const Contract& contract() const { return contract_; }
     const std::string& device() const { return device_; }
-    const std::optional<ops::InstructionSet>& kernels() const { return kernels_; }  // empty: none are used
+    // Of our kernels, such as "avx2" or "cuda"; empty: none are used.
+    std::string kernels() const;
     // For the transforms that the core itself computes.
     ops::InstructionSet transforms() const { return kernels_.value_or(ops::InstructionSet::portable); }
     const ort::Library& runtime() const { return *library_; }
 
     // Throws Error when the size is below min_size_px or not the one that the graph takes.
     void check_size(int height, int width) const;
-    // threads: 0 for one per core. Throws Error as check_size does.
-    Network open(int height, int width, int threads) const;
+    // Where sessions on CUDA put their work; null for other devices. Throws Error where the GPU cannot be opened.
+    std::shared_ptr<cuda::Queue> new_queue() const;
 
 private:
+    friend class Network;
     void open_smallest() const;
 
     std::shared_ptr<ort::Library> library_;
     std::string bytes_, device_, metadata_;
     std::optional<ops::InstructionSet> kernels_;
     Contract contract_;
+};
+
+// Sessions for one frame or tile size. On the CPU weight set and cutoff are inputs. A device that must take all of a
+// graph has them as constants, and a session for those that it was last asked for.
+class Network {
+public:
+    // The model must outlive the network. threads: 0 for one per core. device: the model's, or "cpu" for what must be
+    // the same on every device. queue: of Model::new_queue, for the model's. Throws Error as Model::check_size does.
+    Network(const Model& model, int height, int width, int threads, const std::string& device,
+            std::shared_ptr<cuda::Queue> queue);
+
+    void prepare(int weight_set, float cutoff);
+    void run(const Run& run);
+
+private:
+    void open(int weight_set, float cutoff);
+    void bind(const Run& run);
+    void run_in_queue(const Run& run);
+
+    const Model& model_;
+    ort::SessionOptions options_;
+    bool constant_settings_;
+    std::vector<ort::Tensor> inputs_, outputs_;
+    std::shared_ptr<cuda::Queue> queue_;
+    std::vector<std::shared_ptr<void>> fixed_;  // on the GPU: memory of the inputs and, behind them, the outputs
+    std::unique_ptr<ort::Session> session_;
+    std::unique_ptr<ort::Bindings> bindings_;
+    std::vector<const void*> given_;  // by the run: the data of all inputs and outputs
+    std::int64_t weight_set_ = 0;     // scalars need an address too
+    float cutoff_ = 0;
 };
 
 }  // namespace lowdose

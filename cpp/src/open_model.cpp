@@ -1,7 +1,7 @@
 #include "open_model.hpp"
 
-#include <algorithm>
 #include <string>
+#include <utility>
 
 #include "error.hpp"
 #include "lowpass.hpp"
@@ -9,13 +9,17 @@
 namespace lowdose {
 
 OpenModel::OpenModel(std::shared_ptr<const Model> model, int height, int width, int threads, int tile, double max_bytes,
-                     double held_bytes)
+                     double held_bytes, std::shared_ptr<cuda::Queue> queue)
     : model_(std::move(model)),
       blocks_(contract(), static_cast<size_t>(height) * static_cast<size_t>(width)),
-      network_(*model_, height, width, threads, tile, max_bytes, held_bytes) {
-    if (contract().n_states > 0)
-        states_.assign(static_cast<size_t>(contract().n_states) + 1,
-                       std::vector<float>(network_.aligned_px() * static_cast<size_t>(contract().state_channels)));
+      network_(*model_, height, width, threads, tile, max_bytes, held_bytes, std::move(queue)) {}
+
+void OpenModel::allocate(Backend& backend) {
+    backend_ = &backend;
+    blocks_.allocate(backend);
+    if (contract().n_states == 0) return;
+    state_values_ = network_.aligned_px() * static_cast<size_t>(contract().state_channels);
+    for (int i = 0; i <= contract().n_states; ++i) states_.push_back(backend.zeros(state_values_));
 }
 
 void OpenModel::clear() {
@@ -23,7 +27,12 @@ void OpenModel::clear() {
     has_states_ = false;
 }
 
-void OpenModel::warm_up(const float* frame, float* denoised) {
+// A tile has not the frame's spectrum.
+float OpenModel::cutoff_in_network(const Choice& choice) const {
+    return tiles().whole_frame ? choice.cutoff : cutoff_none;
+}
+
+void OpenModel::warm_up(const float* frame, float* denoised, const std::optional<Choice>& choice) {
     const auto n_channels = static_cast<size_t>(contract().n_channels);
     Run run;
     run.frames.assign(contract().taps.size(), frame);
@@ -31,7 +40,9 @@ void OpenModel::warm_up(const float* frame, float* denoised) {
     if (contract().n_states > 0) run.state = state(contract().n_states);
     run.offset.assign(n_channels, 0.0f);
     run.scale.assign(n_channels, 1.0f);
-    run.cutoff = 0.1f;  // so that a low-pass is computed
+    run.weight_set = choice ? choice->weight_set : 0;
+    run.cutoff = choice ? cutoff_in_network(*choice) : 0.1f;  // so that a low-pass is computed
+    run.on_gpu = backend_->on_gpu();
     run.denoised = contract().block_frames > 0 ? blocks_.begin(0) : denoised;
     network_.run(run);
     clear();
@@ -40,18 +51,18 @@ void OpenModel::warm_up(const float* frame, float* denoised) {
 // The first step of a sequence is -n_states, and it takes those of n_states steps before.
 float* OpenModel::state(long long step) {
     const auto n_slots = static_cast<long long>(states_.size());
-    return states_[static_cast<size_t>((step + 2 * n_slots) % n_slots)].data();
+    return states_[static_cast<size_t>((step + 2 * n_slots) % n_slots)].get();
 }
 
 void OpenModel::run(const FrameRing& ring, long long index, const Choice& choice, float* denoised) {
     if (contract().block_frames > 0) {
         if (const auto start = blocks_.wanted(index, ring.count()))
             run_network(ring, *start, choice, blocks_.begin(*start));
-        blocks_.frame(index, denoised);
+        blocks_.frame(*backend_, index, denoised);
         return;
     }
     if (!has_states_) {
-        for (std::vector<float>& state : states_) std::fill(state.begin(), state.end(), 0.0f);
+        for (const Plane& state : states_) backend_->clear(state.get(), state_values_);
         for (long long step = index - contract().n_states; step < index; ++step)
             run_network(ring, step, choice, denoised);
         has_states_ = true;
@@ -71,7 +82,8 @@ void OpenModel::run_network(const FrameRing& ring, long long index, const Choice
     for (int i = contract().n_states; i > 0; --i) run_.states.push_back(state(index - i));
     if (contract().n_states > 0) run_.state = state(index);
     run_.weight_set = choice.weight_set;
-    run_.cutoff = tiles().whole_frame ? choice.cutoff : cutoff_none;
+    run_.cutoff = cutoff_in_network(choice);
+    run_.on_gpu = backend_->on_gpu();
     run_.denoised = out;
     network_.run(run_);
 }

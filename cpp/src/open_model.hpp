@@ -3,8 +3,10 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <vector>
 
+#include "backend.hpp"
 #include "blocks.hpp"
 #include "choice.hpp"
 #include "frame_network.hpp"
@@ -17,14 +19,18 @@ class OpenModel {
 public:
     // The arguments are those of FrameNetwork. Throws Error.
     OpenModel(std::shared_ptr<const Model> model, int height, int width, int threads, int tile, double max_bytes,
-              double held_bytes);
+              double held_bytes, std::shared_ptr<cuda::Queue> queue);
+    // Takes the memory, before the first run. The backend, where the frames of the ring are, must outlive this.
+    void allocate(Backend& backend);
 
     const Model& model() const { return *model_; }
     const Contract& contract() const { return model_->contract(); }
     const TilePlan& tiles() const { return network_.tiles(); }
 
+    // Makes ready for these settings.
+    void prepare(const Choice& choice) { network_.prepare(choice.weight_set, cutoff_in_network(choice)); }
     // The first run allocates what later ones use again. `frame` is any frame, `denoised` room for one.
-    void warm_up(const float* frame, float* denoised);
+    void warm_up(const float* frame, float* denoised, const std::optional<Choice>& choice);
 
     // Denoises frame `index` of those in the ring; with tiles, without the low-pass.
     void run(const FrameRing& ring, long long index, const Choice& choice, float* denoised);
@@ -35,12 +41,15 @@ public:
 private:
     void run_network(const FrameRing& ring, long long index, const Choice& choice, float* out);
     float* state(long long step);
+    float cutoff_in_network(const Choice& choice) const;
 
     std::shared_ptr<const Model> model_;
     Blocks blocks_;
     FrameNetwork network_;
+    Backend* backend_ = nullptr;
+    size_t state_values_ = 0;
     // Of step i in slot i modulo their number, one more than the network takes.
-    std::vector<std::vector<float>> states_;
+    std::vector<Plane> states_;
     bool has_states_ = false;  // those that the next frame takes
     Run run_;
 };

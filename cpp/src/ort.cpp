@@ -5,18 +5,11 @@
 #include <map>
 #include <mutex>
 
+#include "cuda/ops.hpp"
 #include "denormals.hpp"
 #include "error.hpp"
 #include "ort_call.hpp"
-
-#ifdef _WIN32
-#ifndef NOMINMAX
-#define NOMINMAX
-#endif
-#include <windows.h>
-#else
-#include <dlfcn.h>
-#endif
+#include "shared_library.hpp"
 
 namespace lowdose::ort {
 
@@ -28,10 +21,11 @@ constexpr std::uint32_t api_version = 11;
 constexpr int create_env = 3, disable_telemetry = 6, create_session_from_array = 8, run_session = 9,
               create_session_options = 10, set_log_severity = 22, set_intra_op_threads = 24, create_op_domain = 26,
               add_op = 27, add_op_domain = 28, session_input_count = 30, session_input_name = 36,
-              create_tensor_with_data = 49, create_cpu_memory_info = 69, allocator_free = 76, default_allocator = 78,
-              release_env = 92, release_memory_info = 94, release_session = 95, release_value = 96,
+              create_tensor_with_data = 49, create_run_options = 39, create_memory_info = 68,
+              create_cpu_memory_info = 69, allocator_free = 76, default_allocator = 78, release_env = 92,
+              release_memory_info = 94, release_session = 95, release_value = 96, release_run_options = 97,
               release_session_options = 100, release_op_domain = 101, session_metadata = 111, metadata_lookup = 116,
-              release_metadata = 118, override_dimension = 124, add_config_entry = 130;
+              release_metadata = 118, override_dimension = 124, add_config_entry = 130, add_run_config_entry = 165;
 constexpr std::uint32_t named_provider_api_version = 12, plugin_api_version = 22;
 
 // Only what ends the process is printed: errors come back as statuses, and a host's console is not ours.
@@ -45,37 +39,6 @@ void refuse_telemetry() {
         SetEnvironmentVariableW(L"ORT_DISABLE_TELEMETRY", L"1");
 #else
     setenv("ORT_DISABLE_TELEMETRY", "1", 0);
-#endif
-}
-
-void* open_library(const std::string& path, std::string& problem) {
-#ifdef _WIN32
-    const int length = MultiByteToWideChar(CP_UTF8, 0, path.c_str(), -1, nullptr, 0);
-    std::wstring wide(static_cast<size_t>(length), L'\0');
-    MultiByteToWideChar(CP_UTF8, 0, path.c_str(), -1, wide.data(), length);
-    void* handle = LoadLibraryExW(wide.c_str(), nullptr, LOAD_WITH_ALTERED_SEARCH_PATH);
-    if (!handle) problem = "Windows error " + std::to_string(GetLastError());
-    return handle;
-#else
-    void* handle = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
-    if (!handle) problem = dlerror();
-    return handle;
-#endif
-}
-
-void* symbol(void* handle, const char* name) {
-#ifdef _WIN32
-    return reinterpret_cast<void*>(GetProcAddress(static_cast<HMODULE>(handle), name));
-#else
-    return dlsym(handle, name);
-#endif
-}
-
-void close_library(void* handle) {
-#ifdef _WIN32
-    FreeLibrary(static_cast<HMODULE>(handle));
-#else
-    dlclose(handle);
 #endif
 }
 
@@ -145,7 +108,10 @@ Library::~Library() {
 }
 
 Session::Session(std::shared_ptr<Library> library, const std::string& model, const SessionOptions& options)
-    : library_(std::move(library)), domain_(nullptr, library_->function<Release>(release_op_domain)) {
+    : library_(std::move(library)),
+      domain_(nullptr, library_->function<Release>(release_op_domain)),
+      run_options_(nullptr, library_->function<Release>(release_run_options)),
+      device_memory_(nullptr, library_->function<Release>(release_memory_info)) {
     const DenormalsAsZero denormals;  // ONNX Runtime changes the thread that opens its first session; this undoes it
     const Library& api = *library_;
     void* settings = nullptr;
@@ -160,9 +126,11 @@ Session::Session(std::shared_ptr<Library> library, const std::string& model, con
     for (const auto& [name, value] : options.dimensions)
         api.call<Status (*)(void*, const char*, std::int64_t)>(override_dimension, settings, name.c_str(), value);
 
-    append_provider(options.device, settings);
+    append_provider(options, settings);
+    if (options.queue) use_queue(*options.queue);
     if (options.kernels) {
-        kernels_ = ops::kernel_ops(api.kernel_table_, *options.kernels);
+        kernels_ = options.queue ? cuda::kernel_ops(api.kernel_table_, *options.queue)
+                                 : ops::kernel_ops(api.kernel_table_, *options.kernels);
         void* domain = nullptr;
         api.call<Status (*)(const char*, void**)>(create_op_domain, "lowdose", &domain);
         domain_.reset(domain);
@@ -178,8 +146,29 @@ Session::Session(std::shared_ptr<Library> library, const std::string& model, con
     }
 }
 
+// Tensors lie on the GPU from now on, and a run only puts its work into the queue.
+void Session::use_queue(const cuda::Queue& queue) {
+    const Library& api = *library_;
+    constexpr int device_allocator = 0, default_memory = 0;
+    void* memory = nullptr;
+    api.call<Status (*)(const char*, int, int, int, void**)>(create_memory_info, "Cuda", device_allocator,
+                                                             queue.device().index(), default_memory, &memory);
+    device_memory_.reset(memory);
+    void* run_options = nullptr;
+    api.call<Status (*)(void**)>(create_run_options, &run_options);
+    run_options_.reset(run_options);
+    api.call<Status (*)(void*, const char*, const char*)>(add_run_config_entry, run_options,
+                                                          "disable_synchronize_execution_providers", "1");
+}
+
 Session::~Session() {
     if (session_) library_->function<Release>(release_session)(session_);
+}
+
+size_t Tensor::n_bytes() const {
+    size_t bytes = type == Type::int64 ? 8 : 4;
+    for (const std::int64_t length : shape) bytes *= static_cast<size_t>(length);
+    return bytes;
 }
 
 std::string Session::metadata(const std::string& key) const {
@@ -212,12 +201,11 @@ std::vector<std::string> Session::input_names() const {
 }
 
 void* Session::tensor_value(const Tensor& tensor) const {
-    size_t bytes = tensor.type == Tensor::Type::int64 ? 8 : 4;
-    for (const std::int64_t length : tensor.shape) bytes *= static_cast<size_t>(length);
+    const size_t bytes = tensor.n_bytes();
     void* value = nullptr;
     library_->call<Status (*)(const void*, void*, size_t, const std::int64_t*, size_t, int, void**)>(
-        create_tensor_with_data, library_->memory_info_, tensor.data, bytes, tensor.shape.data(), tensor.shape.size(),
-        static_cast<int>(tensor.type), &value);
+        create_tensor_with_data, device_memory_ ? device_memory_.get() : library_->memory_info_, tensor.data, bytes,
+        tensor.shape.data(), tensor.shape.size(), static_cast<int>(tensor.type), &value);
     return value;
 }
 
@@ -227,7 +215,7 @@ void Session::run(Bindings& bindings) const {
     for (size_t i = 0; i < bindings.bound_.size(); ++i) bindings.values_[i] = bindings.value(bindings.bound_[i], *this);
     const size_t n_in = bindings.n_inputs_, n_out = bindings.bound_.size() - n_in;
     library_->call<Status (*)(void*, const void*, const char* const*, const void* const*, size_t, const char* const*,
-                              size_t, void**)>(run_session, session_, nullptr, bindings.names_.data(),
+                              size_t, void**)>(run_session, session_, run_options_.get(), bindings.names_.data(),
                                                bindings.values_.data(), n_in, bindings.names_.data() + n_in, n_out,
                                                bindings.values_.data() + n_in);
 }

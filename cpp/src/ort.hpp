@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "cuda/device.hpp"
 #include "ops/kernels.hpp"
 
 namespace lowdose::ort {
@@ -59,16 +60,23 @@ struct SessionOptions {
     std::string device = "cpu";  // or "cuda", "tensorrt", "rtx", "directml", each alone or with ":N"
     int threads = 0;             // 0: one per core
     std::vector<std::pair<std::string, std::int64_t>> dimensions;  // values of named dimensions
-    std::optional<ops::InstructionSet> kernels;  // our kernels run in place of function bodies; only on the CPU
+    // Our kernels run in place of function bodies: on the CPU, and with a queue those for the GPU.
+    std::optional<ops::InstructionSet> kernels;
+    // On CUDA: tensors lie on the GPU, and work goes into this queue, which must outlive the session. The first runs
+    // are recorded, and later ones replay the record (a CUDA graph): every tensor must stay where it was.
+    cuda::Queue* queue = nullptr;
+    bool half = false;  // the network computes in half precision
 };
 
-// A tensor in the caller's memory. `shape` is empty for a scalar.
+// A tensor in the caller's memory: the computer's, with a queue the GPU's. `shape` is empty for a scalar.
 struct Tensor {
     enum class Type { float32 = 1, int64 = 7 };
     std::string name;
     Type type;
     std::vector<std::int64_t> shape;
     void* data = nullptr;
+
+    size_t n_bytes() const;
 };
 
 class Bindings;
@@ -91,14 +99,16 @@ public:
 private:
     friend class Bindings;
     void* tensor_value(const Tensor& tensor) const;
-    void append_provider(const std::string& device, void* settings) const;
-    void append_nvidia(bool cuda, const std::string& index, void* settings) const;
+    void use_queue(const cuda::Queue& queue);
+    void append_provider(const SessionOptions& options, void* settings) const;
+    void append_cuda(const SessionOptions& options, const std::string& index, void* settings) const;
+    void append_tensorrt(const std::string& index, void* settings) const;
     void append_plugin(const char* provider, const std::string& index, void* settings) const;
     void append_directml(const std::string& index, void* settings) const;
 
     std::shared_ptr<Library> library_;
     std::vector<std::shared_ptr<const ops::CustomOp>> kernels_;
-    std::unique_ptr<void, void (*)(void*)> domain_;
+    std::unique_ptr<void, void (*)(void*)> domain_, run_options_, device_memory_;  // null: the CPU's
     void* session_ = nullptr;
 };
 

@@ -1,6 +1,9 @@
 // Which devices an ONNX Runtime has, and sessions on them.
 #include <algorithm>
+#include <cstdint>
 #include <filesystem>
+#include <mutex>
+#include <set>
 
 #include "ort_call.hpp"
 
@@ -9,11 +12,11 @@ namespace lowdose::ort {
 namespace {
 
 // Up to disable_mem_pattern of the oldest table, the others of newer ones.
-constexpr int available_providers = 125, release_providers = 126, add_config_entry = 130, append_tensorrt = 170,
-              create_tensorrt = 171, update_tensorrt = 172, release_tensorrt = 174, append_cuda = 204,
-              create_cuda = 205, update_cuda = 206, release_cuda = 208, disable_mem_pattern = 17, append_named = 216,
-              register_plugin_library = 301, plugin_devices = 303, append_plugin_devices = 304,
-              plugin_device_provider = 312;
+constexpr int available_providers = 125, release_providers = 126, add_config_entry = 130,
+              append_tensorrt_provider = 170, create_tensorrt = 171, update_tensorrt = 172, release_tensorrt = 174,
+              append_cuda_provider = 204, create_cuda = 205, update_cuda = 206, release_cuda = 208,
+              disable_mem_pattern = 17, append_named = 216, register_plugin_library = 301, plugin_devices = 303,
+              append_plugin_devices = 304, plugin_device_provider = 312;
 
 struct Kind {
     const char *device, *provider;
@@ -23,6 +26,14 @@ constexpr Kind kinds[] = {{"cpu", "CPUExecutionProvider"},
                           {"tensorrt", "TensorrtExecutionProvider"},
                           {"rtx", "NvTensorRTRTXExecutionProvider"},
                           {"directml", "DmlExecutionProvider"}};
+
+// Providers must not be unloaded: what they leave in CUDA's libraries and in threads would point into nothing.
+void keep(const std::shared_ptr<Library>& library) {
+    static std::mutex mutex;
+    static auto* kept = new std::set<std::shared_ptr<Library>>;
+    const std::lock_guard<std::mutex> lock(mutex);
+    kept->insert(library);
+}
 
 std::string join(const std::vector<std::string>& names) {
     std::string text;
@@ -68,8 +79,9 @@ std::vector<const void*> Library::devices_of(const std::string& provider) const 
 }
 
 // What the device does not take would run on the CPU without a word, were that not forbidden here.
-void Session::append_provider(const std::string& device, void* settings) const {
+void Session::append_provider(const SessionOptions& options, void* settings) const {
     const Library& api = *library_;
+    const std::string& device = options.device;
     const auto colon = device.find(':');
     const std::string name = device.substr(0, colon),
                       index = colon == std::string::npos ? "0" : device.substr(colon + 1);
@@ -82,6 +94,7 @@ void Session::append_provider(const std::string& device, void* settings) const {
             "device '" + device + "' is not available: this ONNX Runtime " + api.version() + " has " + join(there),
             Error::Kind::device);
     if (name == "cpu") return;
+    keep(library_);
     api.call<Status (*)(void*, const char*, const char*)>(add_config_entry, settings, "session.disable_cpu_ep_fallback",
                                                           "1");
     try {
@@ -89,23 +102,45 @@ void Session::append_provider(const std::string& device, void* settings) const {
             append_plugin(kind->provider, index, settings);
         else if (name == "directml")
             append_directml(index, settings);
+        else if (name == "cuda")
+            append_cuda(options, index, settings);
         else
-            append_nvidia(name == "cuda", index, settings);
+            append_tensorrt(index, settings);
     } catch (const Error& error) {
         throw Error("device '" + device + "' cannot be used: " + error.what(), Error::Kind::device);
     }
 }
 
-// On CUDA float32 means float32: TF32, its default on newer GPUs, has 10 bits, which show in the low-pass.
-void Session::append_nvidia(bool cuda, const std::string& index, void* settings) const {
+// float32 means float32: TF32, the default on newer GPUs, has 10 bits, which show. Convolutions: for float32 cuDNN's
+// exhaustive search finds the fastest; for float16 it looks at none that use the tensor cores, the heuristic does (seen
+// with ONNX Runtime 1.31.1 and cuDNN 9.19).
+void Session::append_cuda(const SessionOptions& options, const std::string& index, void* settings) const {
     const Library& api = *library_;
     void* device_options = nullptr;
-    api.call<Status (*)(void**)>(cuda ? create_cuda : create_tensorrt, &device_options);
-    const Guard release_device(api.function<Release>(cuda ? release_cuda : release_tensorrt), device_options);
-    const char *keys[] = {"device_id", "use_tf32"}, *values[] = {index.c_str(), "0"};
+    api.call<Status (*)(void**)>(create_cuda, &device_options);
+    const Guard release_device(api.function<Release>(release_cuda), device_options);
+    std::vector<const char*> keys{"device_id", "use_tf32", "cudnn_conv_algo_search"},
+        values{index.c_str(), "0", options.half ? "HEURISTIC" : "EXHAUSTIVE"};
+    std::string stream;
+    if (options.queue) {
+        stream = std::to_string(reinterpret_cast<std::uintptr_t>(options.queue->handle()));
+        keys.insert(keys.end(), {"has_user_compute_stream", "user_compute_stream", "enable_cuda_graph"});
+        values.insert(values.end(), {"1", stream.c_str(), "1"});
+    }
     api.call<Status (*)(void*, const char* const*, const char* const*, size_t)>(
-        cuda ? update_cuda : update_tensorrt, device_options, keys, values, size_t{cuda ? 2u : 1u});
-    api.call<Status (*)(void*, const void*)>(cuda ? append_cuda : append_tensorrt, settings, device_options);
+        update_cuda, device_options, keys.data(), values.data(), keys.size());
+    api.call<Status (*)(void*, const void*)>(append_cuda_provider, settings, device_options);
+}
+
+void Session::append_tensorrt(const std::string& index, void* settings) const {
+    const Library& api = *library_;
+    void* device_options = nullptr;
+    api.call<Status (*)(void**)>(create_tensorrt, &device_options);
+    const Guard release_device(api.function<Release>(release_tensorrt), device_options);
+    const char *key = "device_id", *value = index.c_str();
+    api.call<Status (*)(void*, const char* const*, const char* const*, size_t)>(update_tensorrt, device_options, &key,
+                                                                                &value, size_t{1});
+    api.call<Status (*)(void*, const void*)>(append_tensorrt_provider, settings, device_options);
 }
 
 void Session::append_plugin(const char* provider, const std::string& index, void* settings) const {

@@ -1,6 +1,7 @@
 #include "stream.hpp"
 
 #include <cmath>
+#include <map>
 #include <string>
 
 #include "denormals.hpp"
@@ -51,27 +52,32 @@ const StreamOptions& checked(const StreamOptions& options, const Contract& contr
     return options;
 }
 
-size_t pixels(int height, int width) { return static_cast<size_t>(height) * static_cast<size_t>(width); }
-
 }  // namespace
 
 Stream::Stream(std::shared_ptr<const Model> model, int height, int width, const StreamOptions& options)
     : height_(height),
       width_(width),
       n_channels_(model->contract().n_channels),
+      device_(model->device()),
       options_(checked(options, model->contract(), height, width)),
-      plane_(pixels(height, width)),
+      shape_{n_channels_, height, width},
       n_reference_planes_(((options.references.dark ? 1 : 0) + (options.references.gain ? 1 : 0)) * n_channels_),
       correction_(options.references, n_channels_, height, width),
-      ring_(model->contract(), options.scan.value_or(ScanShape{1, 1}), plane_ * static_cast<size_t>(n_channels_)),
+      ring_(model->contract(), options.scan.value_or(ScanShape{1, 1}), shape_.n_values()),
+      queue_(model->new_queue()),
       open_(open(std::move(model))),
+      backend_(queue_ && tiles().whole_frame ? cuda_backend(queue_, shape_) : host_backend(shape_)),
       wanted_(options.wanted) {
     options_.references = {};  // copied; the caller's memory may go
-    denoised_.resize(plane_ * static_cast<size_t>(n_channels_));
+    const auto lock = backend_->lock();
+    ring_.allocate(*backend_);
+    open_->allocate(*backend_);
+    denoised_ = backend_->zeros(shape_.n_values());
     reset();
+    if (choice_) open_->prepare(*choice_);
     if (options.warm_up) {
         report(options_, "warming up", 0.7);
-        open_->warm_up(ring_.next(), denoised_.data());
+        open_->warm_up(ring_.next(), denoised_.get(), choice_);
     }
     report(options_, "the first frame", 1.0);
 }
@@ -83,9 +89,9 @@ std::unique_ptr<OpenModel> Stream::open(std::shared_ptr<const Model> model) cons
     const int n_planes = n_reference_planes_ + (ring_.n_slots() + 1) * n_channels_ + 2 * contract.block_frames +
                          (contract.n_states > 0 ? contract.n_states + 1 : 0) * contract.state_channels +
                          (contract.has_low_pass ? 1 : 0);
-    const double held_bytes = static_cast<double>(n_planes) * static_cast<double>(plane_ * sizeof(float));
+    const double held_bytes = static_cast<double>(n_planes) * static_cast<double>(shape_.plane() * sizeof(float));
     return std::make_unique<OpenModel>(std::move(model), height_, width_, options_.threads, options_.tile,
-                                       options_.max_bytes, held_bytes);
+                                       options_.max_bytes, held_bytes, queue_);
 }
 
 void Stream::replace(std::shared_ptr<const Model> model, std::optional<int> weight_set, std::optional<float> cutoff) {
@@ -102,10 +108,17 @@ void Stream::replace(std::shared_ptr<const Model> model, std::optional<int> weig
     if (contract.has_low_pass && !cutoff)
         throw Error("say with which low-pass cutoff the model takes over: none is chosen in a running stream",
                     Error::Kind::argument);
+    if (queue_ && model->device() != device_)
+        throw Error("this model is on the device '" + model->device() + "', the stream on '" + device_ + "'",
+                    Error::Kind::argument);
+    const auto opening = backend_->lock();
     Replacement next{open(model), weight_set.value_or(0), cutoff.value_or(cutoff_none)};
-    const std::vector<float> frame(denoised_.size());
-    std::vector<float> denoised(denoised_.size());
-    next.open->warm_up(frame.data(), denoised.data());
+    if (backend_->on_gpu() && !next.open->tiles().whole_frame)
+        throw Error("this model does not take the frames whole, and those of the stream stay on the GPU",
+                    Error::Kind::argument);
+    const Plane frame = backend_->zeros(shape_.n_values()), denoised = backend_->zeros(shape_.n_values());
+    next.open->allocate(*backend_);
+    next.open->warm_up(frame.get(), denoised.get(), Choice{next.weight_set, next.cutoff, 0.0f});
     const std::lock_guard<std::mutex> lock(exchange_);
     next_ = std::move(next);
 }
@@ -145,18 +158,13 @@ void Stream::begin_sequence() {
 }
 
 // The frames that come before the choice wait in the ring as they are; choose_settings subtracts their offset.
-bool Stream::push(const void* frame, std::ptrdiff_t row_stride_bytes, std::ptrdiff_t channel_stride_bytes, void* out) {
+bool Stream::push(const RawFrame& frame, void* out) {
+    const auto lock = backend_->lock();
     const Stopwatch watch;
-    const float offset = choice_ ? choice_->offset : 0.0f;
+    on_gpu_ = frame.on_gpu;
     float* planes = ring_.next();
-    for (int channel = 0; channel < n_channels_; ++channel) {
-        float* plane = planes + static_cast<size_t>(channel) * plane_;
-        to_float(static_cast<const unsigned char*>(frame) + channel * channel_stride_bytes, options_.in,
-                 row_stride_bytes, height_, width_, correction_.any() ? 0.0f : offset, plane);
-        if (!correction_.any()) continue;
-        correction_.apply(channel, plane);
-        for (size_t i = 0; i < plane_; ++i) plane[i] -= offset;
-    }
+    backend_->to_float(frame, options_.in, correction_, choice_ ? choice_->offset : 0.0f, planes);
+    if (contract().takes_offset) backend_->sums(planes, ring_.next_sums());
     ring_.take();
     statistics_.convert.add(watch.milliseconds());
     statistics_.frames_in += 1;
@@ -166,6 +174,7 @@ bool Stream::push(const void* frame, std::ptrdiff_t row_stride_bytes, std::ptrdi
 }
 
 bool Stream::flush(void* out) {
+    const auto lock = backend_->lock();
     const long long n_in = ring_.count();
     if (n_out_ < n_in && n_in >= ring_.shortest()) {
         emit(n_out_, Stopwatch(), out);
@@ -182,11 +191,21 @@ bool Stream::flush(void* out) {
 
 void Stream::choose_settings() {
     const Stopwatch watch;
+    std::vector<std::vector<float>> copies(static_cast<size_t>(ring_.count()));
+    std::map<const float*, const float*> on_host;
+    for (size_t i = 0; i < copies.size(); ++i) {
+        const float* frame = ring_.frame(static_cast<long long>(i));
+        on_host[frame] = backend_->on_host(frame, shape_.n_values(), copies[i]);
+    }
     std::vector<Window> windows;
-    for (long long i = 0; i < ring_.count(); ++i) ring_.window(i, windows.emplace_back());
+    for (long long i = 0; i < ring_.count(); ++i) {
+        ring_.window(i, windows.emplace_back());
+        for (const float*& frame : windows.back()) frame = on_host[frame];
+    }
     choice_ = choose(open_->model(), windows, height_, width_, options_.threads, wanted_);
     for (long long i = 0; i < ring_.count(); ++i)
-        for (size_t pixel = 0; pixel < plane_; ++pixel) ring_.frame(i)[pixel] -= choice_->offset;
+        backend_->subtract(ring_.frame(i), shape_.n_values(), choice_->offset);
+    open_->prepare(*choice_);
     statistics_.choose.add(watch.milliseconds());
 }
 
@@ -194,7 +213,7 @@ void Stream::choose_settings() {
 void Stream::filter() {
     const Stopwatch watch;
     const DenormalsAsZero denormals;
-    low_pass(denoised_.data(), height_, width_, choice_->cutoff, open_->model().transforms(), denoised_.data());
+    low_pass(denoised_.get(), height_, width_, choice_->cutoff, open_->model().transforms(), denoised_.get());
     statistics_.low_pass.add(watch.milliseconds());
 }
 
@@ -203,11 +222,11 @@ void Stream::emit(long long index, const Stopwatch& since, void* out) {
     take_replacement();
     if (!choice_) choose_settings();
     const Stopwatch network_watch;
-    open_->run(ring_, index, *choice_, denoised_.data());
+    open_->run(ring_, index, *choice_, denoised_.get());
     statistics_.network.add(network_watch.milliseconds());
     if (contract().has_low_pass && !tiles().whole_frame) filter();
     const Stopwatch watch;
-    from_float(denoised_.data(), denoised_.size(), choice_->offset, options_.out, out);
+    backend_->from_float(denoised_.get(), shape_.n_values(), choice_->offset, options_.out, out, on_gpu_);
     statistics_.output.add(watch.milliseconds());
     statistics_.total.add(since.milliseconds());
     statistics_.frames_out += 1;

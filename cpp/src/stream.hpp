@@ -5,8 +5,10 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <string>
 #include <vector>
 
+#include "backend.hpp"
 #include "choice.hpp"
 #include "convert.hpp"
 #include "correction.hpp"
@@ -41,12 +43,23 @@ public:
     // when a result was written to `out` (channels * height * width pixels of the output type, contiguous). Results
     // come in order, latency_frames() later than their frame. Throws Error on NaN or infinity, and for a frame behind
     // the last position of the scan; it is then not taken.
-    bool push(const void* frame, std::ptrdiff_t row_stride_bytes, std::ptrdiff_t channel_stride_bytes, void* out);
+    bool push(const void* frame, std::ptrdiff_t row_stride_bytes, std::ptrdiff_t channel_stride_bytes, void* out) {
+        return push({frame, row_stride_bytes, channel_stride_bytes}, out);
+    }
+    // The same; on_gpu: frame and `out` lie on the GPU of the model, and work on the frame is done or in queue().
+    bool push(const RawFrame& frame, void* out);
 
     // After the last frame: writes one waiting result, false when none is left; then the next sequence may begin. A
     // scan may be flushed before it is complete. Frames that are not there are replaced as the model's rule for the
     // ends says. Throws Error when the sequence is too short for that.
+    // `out` lies where the last frame did.
     bool flush(void* out);
+    bool last_on_gpu() const { return on_gpu_; }
+
+    // Where this stream's work goes; null where frames on a GPU are not taken.
+    std::shared_ptr<cuda::Queue> queue() const { return backend_->on_gpu() ? queue_ : nullptr; }
+    // Memory for a result or frame of that many bytes, which crosses to a GPU without a copy; null where any does.
+    std::shared_ptr<void> fast_memory(size_t n_bytes) { return backend_->fast_memory(n_bytes); }
 
     // Puts another model in the place of this one, while another thread may push: everything slow happens in the
     // calling thread, and the next result comes from the new model, for the frames of its window are kept. So is the
@@ -68,6 +81,7 @@ public:
     int n_channels() const { return n_channels_; }
     int height() const { return height_; }
     int width() const { return width_; }
+    size_t n_values() const { return shape_.n_values(); }
     const StreamOptions& options() const { return options_; }
 
 private:
@@ -86,17 +100,21 @@ private:
     void filter();
 
     int height_, width_, n_channels_;
+    std::string device_;
     StreamOptions options_;
-    size_t plane_;  // pixels of a frame
+    FrameShape shape_;
     int n_reference_planes_;
     Correction correction_;
     FrameRing ring_;
+    std::shared_ptr<cuda::Queue> queue_;  // of CUDA; else null
     std::unique_ptr<OpenModel> open_;
+    std::unique_ptr<Backend> backend_;
     Wanted wanted_;
     std::optional<Choice> choice_;
     Statistics statistics_;
-    std::vector<float> denoised_;
+    Plane denoised_;
     long long n_out_ = 0;
+    bool on_gpu_ = false;  // the last frame
     std::mutex exchange_;  // of open_ for next_
     std::optional<Replacement> next_;
 };

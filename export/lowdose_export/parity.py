@@ -31,13 +31,19 @@ def torch_low_pass(frames: torch.Tensor, cutoff: float) -> torch.Tensor:
     if cutoff >= NO_LOW_PASS:
         return frames
     height, width = frames.shape[-2:]
+    inside = disc(height, width, cutoff).to(frames.device)
+    filtered: torch.Tensor = torch.fft.irfft2(torch.fft.rfft2(frames) * inside, s=(height, width))
+    return filtered
+
+
+def disc(height: int, width: int, cutoff: float) -> torch.Tensor:
+    """Which coefficients of rfft2 the low-pass keeps, (height, width // 2 + 1), bool."""
     limit = torch.tensor(cutoff, dtype=torch.float32)
     # In float32 like the other engines: a frequency on the rim must be in or out for all of them.
     y = torch.fft.fftfreq(height, 1 / height) / height
     x = torch.fft.rfftfreq(width, 1 / width) / width
-    inside = y[:, None] ** 2 + x**2 <= limit**2
-    filtered: torch.Tensor = torch.fft.irfft2(torch.fft.rfft2(frames) * inside, s=(height, width))
-    return filtered
+    inside: torch.Tensor = y[:, None] ** 2 + x**2 <= limit**2
+    return inside
 
 
 def windows(stack: Stack, n_taps: int) -> Stack:

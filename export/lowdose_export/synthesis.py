@@ -64,7 +64,9 @@ def synthesis_model(network: ThreeDirections, metadata: dict[str, Any]) -> onnx.
         in_order = graph.add("Reshape", denoised, graph.add("Gather", shape, order))
         back = [(0, third, rows, columns).index(axis) for axis in range(4)]
         parts.append(graph.add("Transpose", in_order, perm=back))  # (batch, t, y, x)
-    denormalised(graph, graph.add("Mean", *parts))
+    # Not Mean: ONNX Runtime has none for CUDA.
+    share = graph.constant(np.array(1 / len(parts), np.float32))
+    denormalised(graph, graph.add("Mul", graph.add("Sum", *parts), share))
     return windowed_model(graph, metadata)
 
 

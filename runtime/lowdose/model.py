@@ -17,7 +17,7 @@ from lowdose.devices import available_devices, check_device, runtime_path
 from lowdose.engine_file import read_engine
 from lowdose.errors import LowdoseError
 from lowdose.sample import sample_windows
-from lowdose.source import ArraySource, Frame, FrameSource
+from lowdose.source import ArraySource, FrameSource
 
 
 @dataclass(frozen=True)
@@ -70,18 +70,22 @@ class Stream:
         """
         return {"n_tiles": self.n_tiles, **self._core.statistics()}
 
-    def push(self, frame: Frame) -> Frame | None:
-        """Take one frame of the stream's dtype; return the next result, or None at the start.
+    def push(self, frame: Any) -> Any:
+        """Take one frame of the stream's dtype; return the next result (an array), or None at the start.
 
         A frame is (height, width), for models of several channels (n_channels, height, width): an array, or whatever
-        gives a buffer or a DLPack capsule of the CPU's memory, taken without a copy. The patterns of a scan come row by
-        row. Raises LowdoseError for another shape or dtype, for NaN or infinite pixels and for a
-        frame behind the scan's last position; such a frame is not taken.
+        gives a buffer or a DLPack capsule of the CPU's memory, taken without a copy. On the device "cuda" it may lie on
+        that GPU (a tensor of PyTorch, an array of CuPy, whatever speaks DLPack); the result is there too then, for
+        `torch.from_dlpack` or `cupy.from_dlpack`, and nothing is copied. The patterns of a scan come row by row.
+        Raises LowdoseError for another shape or dtype, for NaN or infinite pixels and for a frame behind the scan's
+        last position; such a frame is not taken.
         """
         return self._core.push(frame)
 
-    def flush(self) -> list[Frame]:
+    def flush(self) -> list[Any]:
         """End the sequence and return the results still due, so that as many frames come out as went in.
+
+        They lie where the last frame did.
 
         Models that hide only their own frame's pixel see the sequence mirrored at its ends (frame 1 stands in for
         frame -1): repeating the end frame would show them the pixel. A scan may be flushed before it is complete.
@@ -91,6 +95,14 @@ class Stream:
         while (frame := self._core.flush()) is not None:
             results.append(frame)
         return results
+
+    def new_frame(self) -> NDArray[Any]:
+        """An array of the stream's shape and dtype to write a frame into, not initialised.
+
+        On the device "cuda" the GPU reads it itself (page-locked memory; a few such arrays and results at a time, then
+        ordinary ones), so a frame that is written there is not copied again before it crosses the bus.
+        """
+        return self._core.new_frame()
 
     def reset(self) -> None:
         """Forget all frames, automatic choices and statistics: the next frame begins a new scene."""
@@ -113,7 +125,8 @@ class Stream:
 class Model:
     """An opened model file. Attributes: name, path, sha256, metadata (dict), device, kernels, runtime, channels, scan.
 
-    kernels: the instruction set of the compiled kernels in use, None when ONNX Runtime runs the whole graph.
+    kernels: the instruction set of the compiled kernels in use, "cuda" for those on a GPU, None when ONNX Runtime runs
+    the whole graph.
     channels: their names. scan: True when the model takes the patterns of a scan, not frames along time.
     """
 
@@ -274,7 +287,8 @@ def load(name_or_path: str | Path, *, device: str = "auto", kernels: bool = True
 
     device: "auto", "cpu", or "cuda", "tensorrt", "rtx" or "directml" with or without ":N"; an explicit device that is
     not there, or does not take all of the graph, is an error.
-    kernels: on the CPU, run compiled kernels instead of the functions in the file (`False`: to compare, or in doubt).
+    kernels: on "cpu" and "cuda", run compiled kernels instead of the functions in the file (`False`: to compare, or in
+    doubt).
     The environment variable LOWDOSE_CPU lowers their instruction set: avx512, avx2, sse4.2 or portable.
     Raises LowdoseError for an unknown name and for a file that is not ONNX, lacks lowdose's metadata or
     follows a newer spec.

@@ -13,6 +13,7 @@ namespace lowdose::ops {
 class BlindFeaturesKernel {
 public:
     static constexpr const char* name = "BlindFeatures";
+    static constexpr const char* provider = "CPUExecutionProvider";
 
     BlindFeaturesKernel(Api api, InstructionSet set) : api_(api), network_(set) {}
 

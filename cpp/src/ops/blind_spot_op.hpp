@@ -13,6 +13,7 @@ namespace lowdose::ops {
 class BlindSpotKernel {
 public:
     static constexpr const char* name = "BlindSpot";
+    static constexpr const char* provider = "CPUExecutionProvider";
 
     BlindSpotKernel(Api api, InstructionSet set) : api_(api), network_(set) {}
 

@@ -9,6 +9,7 @@ namespace lowdose::ops {
 class LowPassKernel {
 public:
     static constexpr const char* name = "LowPass";
+    static constexpr const char* provider = "CPUExecutionProvider";
 
     LowPassKernel(Api api, InstructionSet set) : api_(api), set_(set) {}
 
