@@ -56,12 +56,13 @@ def noisy_movie(n_frames=24, height=32, width=48, dtype=np.uint16, seed=0):
 
 
 def live(source, out=None, model="gaussian:1", listeners=(), **options):
-    """A run with its files beside each other: (the run, its last status)."""
+    """A run with its files beside each other: (the run, its last status). model: a method, or its name."""
     outlets = Outlets(listeners=list(listeners))
     if out is not None:
         outlets.raw = Recorder(out.with_stem(f"{out.stem}.raw"), buffer_bytes=1e8)
         outlets.denoised = Recorder(out, buffer_bytes=1e8)
-    run = LiveRun(source, find_method(model), LiveOptions(threads=1, **options), outlets)
+    method = find_method(model) if isinstance(model, str) else model
+    run = LiveRun(source, method, LiveOptions(threads=1, **options), outlets)
     return run, run.run()
 
 

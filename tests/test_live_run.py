@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
 import threading
 import time
+import urllib.request
 
 import numpy as np
 import pytest
@@ -321,6 +328,63 @@ def test_resuming_a_watched_folder(tmp_path, lowdose):
         with open_stack(tmp_path / name.replace(".", ".raw.").replace("-2.raw", ".raw-2")) as reader:
             np.testing.assert_array_equal(np.stack([reader.read(n)[0] for n in range(3)]), movie[first : first + 3])
         assert (tmp_path / name).is_file()
+
+
+def started(arguments):
+    """`lowdose live` as a process, in a group of its own as from a terminal, and its first status that tells of 20."""
+    command = [sys.executable, "-u", "-c", "from lowdose.cli.main import main; main()", "live", *map(str, arguments)]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    process = subprocess.Popen([*command, "--json"], **pipes, text=True, start_new_session=True)
+    for line in process.stdout:
+        if json.loads(line)["raw_saved"] > 20:
+            return process
+    raise AssertionError(process.communicate()[1])
+
+
+def last_status(process):
+    """The exit code, the status at the end, and what was said."""
+    out, err = process.communicate(timeout=120)
+    return process.returncode, json.loads(out.splitlines()[-1]), err
+
+
+@pytest.mark.skipif(not hasattr(os, "killpg"), reason="no process groups here")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_ends_the_run_in_order(tmp_path, number):
+    """What came by then is denoised and saved, the page goes away, and the files are complete."""
+    pytest.importorskip("websockets")
+    movie = noisy_movie(4000, 16, 16)
+    np.save(tmp_path / "m.npy", movie)
+    process = started([f"replay:{tmp_path / 'm.npy'}@200", "-o", tmp_path / "a.h5", "--model", "wcvd", "--view"])
+    os.killpg(process.pid, number)
+    code, status, err = last_status(process)
+    assert (code, status["end"], status["failures"]) == (0, True, [])
+    assert 20 < status["received"] == status["denoised"] == status["saved"] == status["raw_saved"] < 4000
+    with open_stack(tmp_path / "a.raw.h5") as reader:
+        np.testing.assert_array_equal(
+            np.stack([reader.read(n)[0] for n in range(reader.n_frames)]), movie[: status["saved"]]
+        )
+    page = re.search(r"the page: http://([^/]+)", err)[1]
+    with pytest.raises(OSError), urllib.request.urlopen(f"http://{page}/", timeout=30):
+        pass
+    assert not list(tmp_path.glob(".lowdose*"))
+
+
+@pytest.mark.skipif(not hasattr(os, "killpg"), reason="no process groups here")
+def test_a_second_ctrl_c_gives_up_what_waits(tmp_path):
+    """A slow method has a backlog of minutes; the raw frames are all saved, and the run ends."""
+    movie = noisy_movie(2000, 128, 128)
+    np.save(tmp_path / "m.npy", movie)
+    process = started([f"replay:{tmp_path / 'm.npy'}@1000", "-o", tmp_path / "a.tif", "--model", "nlm:1"])
+    for _ in range(2):
+        os.killpg(process.pid, signal.SIGINT)
+        time.sleep(1)
+    code, status, _ = last_status(process)
+    assert code == 130 and status["end"]
+    assert status["denoised"] < status["received"] == status["raw_saved"]
+    with open_stack(tmp_path / "a.raw.tif") as reader:
+        assert reader.n_frames == status["raw_saved"]
+    with open_stack(tmp_path / "a.tif") as reader:
+        assert reader.n_frames == status["saved"] > 0
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from browser import chromium
 from live_peers import Movie, live, noisy_movie, wait_until
 from lowdose.io import open_stack
 from lowdose.live import LiveOptions, LiveRun, Outlets, Source
-from lowdose.live.denoiser import Arrival, Result
+from lowdose.live.arrival import Arrival, Result
 from lowdose.live.frame import LiveFrame
 from lowdose.live.view.slot import Slot
 from lowdose.live.virtual import Rings, VirtualImages
