@@ -27,8 +27,8 @@ from test_live_run import Results, messages
 
 pytest.importorskip("onnx")
 
-# How long a calibration may take on a machine that does other things.
-PATIENCE_S = 400.0
+# How long a calibration may take on a machine that has much else to do.
+LONG_S = 400.0
 
 
 class Scenes(Source):
@@ -44,7 +44,7 @@ class Scenes(Source):
         self.run = None
 
     def frames(self):
-        end = time.monotonic() + PATIENCE_S
+        end = time.monotonic() + LONG_S
         for scene, done in zip(self.scenes, self.done, strict=True):
             n_left = self.n_more
             while n_left and not self.stopping.wait(0.01):
@@ -183,7 +183,7 @@ class Scans(Source):
         self.scan_frames, self.run, self.n_scans = scan, None, 0
 
     def frames(self):
-        end = time.monotonic() + PATIENCE_S
+        end = time.monotonic() + LONG_S
         while time.monotonic() < end and "calibration" not in self.run.status()["model"]:
             patterns = np.random.default_rng(self.n_scans).poisson(self.scan_frames).astype(np.uint8)
             for number, pattern in enumerate(patterns.reshape(-1, *patterns.shape[2:])):
@@ -216,7 +216,7 @@ class UntilFailed(Source):
         self.movie, self.run, self.n_sent = movie, None, 0
 
     def frames(self):
-        end = time.monotonic() + PATIENCE_S
+        end = time.monotonic() + LONG_S
         while time.monotonic() < end and not self.run.failures and not self.stopping.wait(0.01):
             self.n_sent += 1
             yield LiveFrame(self.movie[self.n_sent % len(self.movie)], self.n_sent - 1)
@@ -289,10 +289,10 @@ def test_a_calibration_never_outlives_its_run(tmp_path, monkeypatch, number):
     def own():
         return [pid for pid, words in calibrating_processes() if any(str(tmp_path).encode() in word for word in words)]
 
-    wait_until(own, PATIENCE_S)
+    wait_until(own, LONG_S)
     process.send_signal(number)
-    process.communicate(timeout=PATIENCE_S)
-    wait_until(lambda: not own(), PATIENCE_S)
+    process.communicate(timeout=LONG_S)
+    wait_until(lambda: not own(), LONG_S)
     if number == signal.SIGTERM:
         assert list(tmp_path.glob("lowdose-calibration-*")) == []
 
@@ -324,7 +324,7 @@ def test_wiener_that_follows_says_which_fit_made_a_frame(tmp_path, monkeypatch):
         run = None
 
         def frames(self):
-            end = time.monotonic() + PATIENCE_S
+            end = time.monotonic() + LONG_S
             n_sent = 0
             while self.run.status()["model"] in ("wiener", "wiener, fit 1"):
                 assert time.monotonic() < end

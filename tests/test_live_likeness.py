@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 
 import numpy as np
 import pytest
 from scipy.ndimage import uniform_filter
 
-from live_peers import Movie, live, noisy_movie
+from live_peers import PATIENCE_S, Movie, live, noisy_movie, wait_until
 from lowdose.errors import LowdoseError
 from lowdose.live.likeness import noise_of, noisiest_training, warnings_for
 from lowdose.methods import find_method
@@ -63,17 +64,16 @@ def test_published_frames_are_the_results():
 
     movie = noisy_movie(12)
     publisher = Publisher("tcp://127.0.0.1:*")
-    got = []
+    got, ready = [], [0]
     with zmq.Context() as context, context.socket(zmq.SUB) as subscriber:
         subscriber.connect(publisher.address)
         subscriber.subscribe("")
-        subscribed = threading.Event()
 
         def receive():
-            while subscriber.poll(5000):
+            while subscriber.poll(1000 * PATIENCE_S):
                 told, pixels = subscriber.recv_multipart()
                 if told == b"ready":
-                    subscribed.set()
+                    ready.append(int(pixels))
                     continue
                 told = json.loads(told)
                 got.append((told["number"], np.frombuffer(pixels, told["dtype"]).reshape(told["shape"])))
@@ -82,10 +82,14 @@ def test_published_frames_are_the_results():
 
         thread = threading.Thread(target=receive)
         thread.start()
-        while not subscribed.wait(0.02):
-            publisher._socket.send_multipart([b"ready", b""])
-        live(Movie(movie, lambda number: subscribed.wait()), listeners=[publisher], dtype="same")
-        thread.join(10)
+        n_sent = 0
+        while len(ready) == 1:  # until the subscription has arrived
+            n_sent += 1
+            publisher._socket.send_multipart([b"ready", str(n_sent).encode()])
+            time.sleep(0.02)
+        wait_until(lambda: ready[-1] == n_sent)  # nothing else waits to be sent
+        live(Movie(movie), listeners=[publisher], dtype="same")
+        thread.join(PATIENCE_S)
     assert [number for number, _ in got] == list(range(12))
     assert got[0][1].dtype == movie.dtype and got[0][1].shape == movie.shape[1:]
 

@@ -16,7 +16,7 @@ import pytest
 import tifffile
 
 from browser import chromium
-from live_peers import Movie, live, noisy_movie, wait_until
+from live_peers import PATIENCE_S, Movie, live, noisy_movie, wait_until
 from lowdose.io import open_stack
 from lowdose.live import LiveOptions, LiveRun, Outlets, Source
 from lowdose.live.arrival import Arrival, Result
@@ -63,7 +63,7 @@ def shown(source, model="wcvd", **options):
         yield viewer, run
     finally:
         run.stop()
-        thread.join(20)
+        thread.join(PATIENCE_S)
         assert not thread.is_alive()
 
 
@@ -120,9 +120,14 @@ def test_the_page_in_a_browser(tmp_path):
         assert tab.console == [] and tab.run("view.errors") == []
 
 
+def patient(url, origin):
+    """A connected client; raises where it is refused."""
+    return connect(url, origin=origin, compression=None, max_size=2**24, open_timeout=PATIENCE_S)
+
+
 def ask(viewer, path, **headers):
     address = viewer.address.split("/")[2]
-    connection = http.client.HTTPConnection(address, timeout=10)
+    connection = http.client.HTTPConnection(address, timeout=PATIENCE_S)
     connection.request("GET", path, headers={"Host": address, **headers})
     answer = connection.getresponse()
     body = answer.read()
@@ -158,11 +163,11 @@ def test_nobody_sees_anything_without_the_token(tmp_path):
             (f"ws://{address}/frames?token={token}", "http://evil.example"),
         ):
             with pytest.raises(websockets.exceptions.InvalidStatus, match="403"):
-                connect(url, origin=origin).__enter__()
-        with connect(f"ws://{address}/frames?token={token}", origin=f"http://{address}", compression=None) as client:
-            assert "client" in json.loads(client.recv(timeout=10))
+                patient(url, origin).__enter__()
+        with patient(f"ws://{address}/frames?token={token}", f"http://{address}") as client:
+            assert "client" in json.loads(client.recv(timeout=PATIENCE_S))
             client.send("next")
-            message = client.recv(timeout=20)
+            message = client.recv(timeout=PATIENCE_S)
             (length,) = struct.unpack_from("<I", message)
             notes = json.loads(message[4 : 4 + length])
             assert [plane[0] for plane in notes["planes"]] == ["raw", "denoised"]
@@ -189,14 +194,13 @@ def test_viewers_that_stop_reading_and_many_viewers_do_not_slow_the_stream():
         stalled = [stalled_client(viewer) for _ in range(3)]
         address = viewer.address.split("/")[2]
         url = f"ws://{address}/frames?token={viewer.token}"
-        options = {"origin": f"http://{address}", "compression": None, "max_size": 2**24}
-        clients = [stack.enter_context(connect(url, **options)) for _ in range(20)]
+        clients = [stack.enter_context(patient(url, f"http://{address}")) for _ in range(20)]
         begun = len(seen.results)
         for _ in range(3):
             for client in clients:
                 client.send("next")
             for client in clients:
-                while isinstance(client.recv(timeout=30), str):
+                while isinstance(client.recv(timeout=PATIENCE_S), str):
                     pass
         assert len(seen.results) > begun
         for client in stalled:
