@@ -18,7 +18,7 @@ import tifffile
 from browser import chromium
 from live_peers import PATIENCE_S, Movie, live, noisy_movie, wait_until
 from lowdose.io import open_stack
-from lowdose.live import LiveOptions, LiveRun, Outlets, Source
+from lowdose.live import END, LiveOptions, LiveRun, Outlets, Source
 from lowdose.live.arrival import Arrival, Result
 from lowdose.live.frame import LiveFrame
 from lowdose.live.view.slot import Slot
@@ -117,6 +117,41 @@ def test_the_page_in_a_browser(tmp_path):
             "[...document.querySelectorAll('footer *, figure')].every(e => e.getBoundingClientRect().bottom <= 800)"
         )
         tab.screenshot(tmp_path / "page.png")
+        assert tab.console == [] and tab.run("view.errors") == []
+
+
+class Scans(Source):
+    """The same scan again and again, until it is stopped."""
+
+    def frames(self):
+        patterns = scan_of().reshape(-1, 32, 32)
+        while True:
+            for number, pattern in enumerate(patterns):
+                if self.stopping.wait(0.02):
+                    return
+                yield LiveFrame(pattern, number)
+            yield END
+
+
+def test_the_page_of_a_scan(tmp_path):
+    """Virtual images grow scan after scan, keep their shape in the squares that they stand in, and fit the window."""
+    with chromium() as tab, shown(Scans(), model="gaussian:1", scan=(6, 7)) as (viewer, _):
+        tab.call("Page.navigate", url=viewer.address)
+        tab.wait("typeof view !== 'undefined' && view.shown > 3 && $('scan').style.display === 'grid'")
+        for name in VirtualImages.names:
+            assert tab.run(f"[view.frame.planes.{name}.height, view.frame.planes.{name}.width]") == [6, 7]
+            assert tab.run(f"[$('{name}').height, $('{name}').width]") == [6, 7]
+            assert tab.run(f"getComputedStyle($('{name}')).objectFit") == "contain"
+        # Behind the first scan the number of the scan is told as well.
+        tab.wait("Number($('number').textContent.split(':')[0]) >= 2 && $('number').textContent.includes(':')")
+        assert tab.run("$('behind').textContent") == "0 frames"
+        # A field that is left by Escape gives the keys back to the page.
+        tab.run("$('contrast').focus()")
+        tab.press("Escape")
+        tab.press("l")
+        assert tab.run("$('layout').value") == "beside"
+        assert tab.run("[...document.querySelectorAll('#side *')].every(e => e.getBoundingClientRect().bottom <= 800)")
+        tab.screenshot(tmp_path / "scan.png")
         assert tab.console == [] and tab.run("view.errors") == []
 
 

@@ -174,6 +174,8 @@ class Recorder:
         if self._file is not None and self._record is not None:
             self._file.close()
             self._record.close()
+            if self._file.n_frames == 0:  # the disk was full
+                self._record.path.unlink(missing_ok=True)
 
 
 def unlike(one: StackSpec, other: StackSpec) -> bool:
