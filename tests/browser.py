@@ -95,7 +95,8 @@ def chromium():
             while not (address := page_of(told)):
                 assert time.monotonic() < end and process.poll() is None, "Chromium did not start"
                 time.sleep(0.05)
-            with connect(address, max_size=2**26, compression=None, open_timeout=PATIENCE_S) as socket:
+            options = {"max_size": 2**26, "compression": None, "open_timeout": PATIENCE_S, "ping_interval": None}
+            with connect(address, **options) as socket:
                 yield Tab(socket)
         finally:
             process.kill()

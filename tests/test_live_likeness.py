@@ -33,6 +33,16 @@ def test_noise_of_frames_that_are_known():
     assert noise_of(with_pedestal)[1] < 0.5
 
 
+def test_disks_that_move_over_a_scan_are_no_correlated_noise():
+    y, x = np.mgrid[:64, :64]
+    places = [(32 - k % 7, 30 - k // 7) for k in range(42)]
+    scene = np.array([20 * np.exp(-((y - cy) ** 2 + (x - cx) ** 2) / 80) + 1 for cy, cx in places])
+    patterns = np.random.default_rng(2).poisson(scene).astype(np.float32)
+    assert abs(noise_of(patterns)[0]) < 0.03
+    assert noise_of(uniform_filter(patterns, (0, 2, 2)))[0] > 0.25
+    assert warnings_for(list(patterns), find_method("gaussian:1")) == []
+
+
 @pytest.mark.parametrize("model", ["wcvd", "wcid"])
 def test_warnings_say_what_is_unlike(model):
     method = find_method(model)
