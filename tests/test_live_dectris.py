@@ -231,6 +231,7 @@ def packed_by_bitshuffle(movie, folder):
     return blobs
 
 
+@pytest.mark.peer
 def test_every_frame_of_the_simulated_detector(tmp_path):
     movie = noisy_movie(60, 128, 192)
     blobs = packed_by_bitshuffle(movie, tmp_path)

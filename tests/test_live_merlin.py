@@ -167,6 +167,7 @@ def simulated_detector(path):
     return peer_program("libertem-live-mib-sim", arguments, "data-port", "control-port", "trigger-port")
 
 
+@pytest.mark.peer
 @pytest.mark.parametrize(("chips", "depth"), [("Single", "1"), ("Quad", "6"), ("Quad", "12"), ("Single", "24")])
 def test_every_frame_of_the_simulated_detector(tmp_path, merlin_files, chips, depth):
     """Frames arrive in order, bit for bit those of the file, and come out denoised."""
@@ -185,6 +186,7 @@ def test_every_frame_of_the_simulated_detector(tmp_path, merlin_files, chips, de
     np.testing.assert_array_equal(got, expected)
 
 
+@pytest.mark.peer
 @pytest.mark.parametrize("chips", ["Single", "Quad"])
 def test_raw_frames_of_the_simulated_detector(tmp_path, merlin_files, chips):
     """R64: as the `.mib` reader decodes them."""

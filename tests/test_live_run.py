@@ -220,6 +220,24 @@ def test_frames_with_nan_are_refused_and_counted(tmp_path):
     assert "frame 20 was refused" in messages(run)
 
 
+@pytest.mark.parametrize("model", ["wiener", "wcvd"])
+def test_frames_before_the_beam_is_on_choose_nothing(tmp_path, model):
+    movie = noisy_movie(20)
+    frames = [np.zeros_like(movie[0])] * 10 + [*movie]
+    seen = Results()
+    run, status = live(Movie(frames), tmp_path / "a.h5", model=model, listeners=[seen])
+    assert (status["refused"], status["denoised"], status["raw_saved"], status["failures"]) == (10, 20, 30, [])
+    assert seen.numbers == list(range(10, 30))
+    assert "frame 0 is constant: denoising begins with the first that is not" in messages(run)
+
+
+def test_a_sequence_that_is_too_short_is_counted_and_the_next_one_goes_on():
+    movie = noisy_movie(30)
+    run, status = live(Script([*movie[:20], END, movie[0], END, *movie[20:]]), model="wcvd")
+    assert (status["denoised"], status["refused"], status["failures"]) == (30, 1, [])
+    assert "sequence 1 was refused: wcvd needs at least 2 frames" in messages(run)
+
+
 def test_raw_frames_are_saved_when_denoising_cannot_be(tmp_path):
     movie = noisy_movie(30, 4, 4)  # too small for wcvd
     _, status = live(Movie(movie), tmp_path / "a.tif", model="wcvd")

@@ -67,6 +67,7 @@ def shown(source, model="wcvd", **options):
         assert not thread.is_alive()
 
 
+@pytest.mark.peer
 def test_the_page_in_a_browser(tmp_path):
     source = Lattice()
     with chromium() as tab, shown(source) as (viewer, _):
@@ -133,6 +134,7 @@ class Scans(Source):
             yield END
 
 
+@pytest.mark.peer
 def test_the_page_of_a_scan(tmp_path):
     """Virtual images grow scan after scan, keep their shape in the squares that they stand in, and fit the window."""
     with chromium() as tab, shown(Scans(), model="gaussian:1", scan=(6, 7)) as (viewer, _):

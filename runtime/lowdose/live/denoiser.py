@@ -29,7 +29,8 @@ class Denoiser:
     """Sequence after sequence, all of whose frames come back denoised and in order.
 
     The first frames of the first sequence (SAMPLE_FRAMES, of a scan SAMPLE_ROWS rows) wait until the method has looked
-    at them; later sequences of the same shape and dtype are denoised in the same way. said: told what was chosen.
+    at them; later sequences of the same shape and dtype are denoised in the same way. Constant frames before them are
+    refused. said: told what was chosen.
     dtype: of the results, "auto", "same" or "float32" as for `lowdose denoise`. calibrator: makes further models; each
     takes over between two frames of a movie, and between two scans.
     """
@@ -63,8 +64,11 @@ class Denoiser:
     def push(self, arrival: Arrival) -> Iterator[Result]:
         """Take a frame and give the results that are due. Raises LowdoseError when the method cannot denoise them."""
         if self._relay is None and self._prepared_for != arrival.kind:
-            self._sample.append(arrival)
             scan = arrival.scan
+            if scan is None and not self._sample and not np.ptp(arrival.frame.pixels):
+                self._refuse_blank(arrival)
+                return iter(())
+            self._sample.append(arrival)
             wanted = SAMPLE_FRAMES if scan is None else min(scan[0], SAMPLE_ROWS) * scan[1]
             return self._begin() if len(self._sample) == wanted else iter(())
         if self._relay is None:
@@ -92,6 +96,12 @@ class Denoiser:
         """Give up what is under way beside the stream."""
         if self.calibrator is not None:
             self.calibrator.close()
+
+    def _refuse_blank(self, arrival: Arrival) -> None:
+        """Before the beam is on nothing can be chosen."""
+        self.refused += 1
+        if self.refused == 1:
+            self.said(f"frame {arrival.frame.number} is constant: denoising begins with the first that is not")
 
     def _begin(self) -> Iterator[Result]:
         waiting, self._sample = self._sample, []
