@@ -289,7 +289,8 @@ def test_a_calibration_never_outlives_its_run(tmp_path, monkeypatch, number):
     def own():
         return [pid for pid, words in calibrating_processes() if any(str(tmp_path).encode() in word for word in words)]
 
-    wait_until(own, LONG_S)
+    wait_until(lambda: own() or process.poll() is not None, LONG_S)
+    assert process.poll() is None, process.communicate()
     process.send_signal(number)
     process.communicate(timeout=LONG_S)
     wait_until(lambda: not own(), LONG_S)
