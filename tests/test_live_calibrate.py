@@ -259,12 +259,6 @@ def test_a_short_sequence_is_calibrated_on_and_a_shorter_one_is_not(few):
 # --- the command
 
 
-def start_live(arguments, **popen):
-    script = "from lowdose.cli import live; live.STATUS_EVERY_S = 0.05\nfrom lowdose.cli.main import main; main()"
-    command = [sys.executable, "-u", "-c", script, "live", *map(str, arguments), "--json"]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **popen)
-
-
 def calibrating_processes():
     """Process numbers of the commands that calibrate for a live run, wherever it is."""
     found = []
@@ -283,8 +277,11 @@ def calibrating_processes():
 def test_a_calibration_never_outlives_its_run(tmp_path, monkeypatch, number):
     """Even a run that is killed takes the calibrating process with it."""
     monkeypatch.setenv("TMPDIR", str(tmp_path))
-    np.save(tmp_path / "m.npy", noisy_movie(600, 64, 64))
-    process = start_live([f"replay:{tmp_path / 'm.npy'}@1000", "--no-raw", "--model", "gaussian:1", "--calibrate"])
+    (tmp_path / "in").mkdir()
+    np.save(tmp_path / "in" / "m.npy", noisy_movie(512, 64, 64))
+    arguments = ["live", f"watch:{tmp_path / 'in'}", "--no-raw", "--model", "gaussian:1", "--calibrate"]
+    program = [sys.executable, "-c", "from lowdose.cli.main import main; main()"]
+    process = subprocess.Popen([*program, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 
     def own():
         return [pid for pid, words in calibrating_processes() if any(str(tmp_path).encode() in word for word in words)]
