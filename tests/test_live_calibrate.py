@@ -298,8 +298,8 @@ def test_a_calibration_never_outlives_its_run(tmp_path, monkeypatch, number):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--budget", "60s"], "--budget is for a method that is trained"),
-        (["--calibrate", "--budget", "60s"], "--budget is for a method that is trained"),
+        (["--budget", "60s"], "--budget is for --calibrate"),
+        (["--calibrate", "--budget", "60s"], "which wiener is not"),
         (["--follow"], "--follow is for --model wiener, not for wcvd"),
         (["--follow", "--model", "gaussian:1"], "not for gaussian:1"),
     ],

@@ -80,7 +80,7 @@ def parse_at(text: str) -> tuple[str, int]:
     flag_value=WIENER,
     metavar="[METHOD]",
     help="Make a model from the first frames in another process and go over to it between two frames; again when the "
-    "frames drift.  [METHOD: wiener; bfn]",
+    "frames drift.  [METHOD: wiener, or another of `lowdose calibrate`]",
 )
 @click.option("--budget", metavar="TIME", help="For a METHOD that is trained, such as 60s.")
 @click.option("--device", default="auto", metavar="auto|cpu|cuda[:N]|tensorrt[:N]", help="Where to run.")
@@ -141,7 +141,7 @@ def live(
     if plugin is not None:
         runpy.run_path(str(plugin))
     if budget is not None and calibrate in (None, WIENER):
-        raise LowdoseError("--budget is for a method that is trained, such as --calibrate bfn --budget 60s")
+        raise LowdoseError("--budget is for --calibrate with a method that is trained, which wiener is not")
     options = LiveOptions(
         settings=settings_from(lowpass),
         threads=threads,

@@ -68,6 +68,7 @@ class Calibrator:
         self._first: Arrival | None = None
         self._file: GrowingHdf5 | None = None
         self._run: CalibrationRun | None = None
+        self._in_use: Calibrated | None = None
 
     @property
     def state(self) -> str:
@@ -84,7 +85,7 @@ class Calibrator:
     def begin(self, out_dtype: DTypeLike) -> None:
         """Calibrate on the frames that are seen from now on. out_dtype: of the stream's results."""
         self._stop()
-        self.misfit = None
+        self.misfit = self._in_use = None
         self._out_dtype = out_dtype
         self._collecting = True
 
@@ -95,10 +96,8 @@ class Calibrator:
         elif self.misfit is not None:
             self.misfit.see(arrival)
             if self.misfit.drifted:
-                usual, latest = self.misfit.usual, self.misfit.estimates[-1]
-                self.said(
-                    f"{self.misfit.name}: the misfit has risen from {usual:.3f} to {latest:.3f}; calibrating again"
-                )
+                rise = f"from {self.misfit.usual:.3f} to {self.misfit.estimates[-1]:.3f}"
+                self.said(f"{self.misfit.name}: the misfit has risen {rise}; calibrating again")
                 self.misfit = None
                 self._collecting = True
 
@@ -126,6 +125,7 @@ class Calibrator:
 
     def use(self, calibrated: Calibrated) -> None:
         """This model is in use from now on; watch whether it goes on to suit the frames."""
+        self._in_use = calibrated
         # Estimates run beside the stream and should not take all cores.
         alone = replace(calibrated.prepared, options=replace(self.options, threads=1))
         self.misfit = Misfit(calibrated.name, alone)
@@ -140,6 +140,8 @@ class Calibrator:
         if self._run is not None or self._collecting:
             self.said(f"the stream has ended while {self.state}: that is given up")
         self._stop()
+        if self.misfit is not None:
+            self.misfit.wait()
         self._folder.cleanup()
 
     def _collect(self, arrival: Arrival) -> None:
@@ -150,9 +152,9 @@ class Calibrator:
                 self._first, self._file = arrival, self._new_file(arrival)
             self._file.append(arrival.frame.pixels)
         except LowdoseError as error:  # the disk is full, say
-            self._fail(error)
             self._drop_file()
             self._collecting = False
+            self._fail(error)
             return
         assert self._first is not None
         if self._file.n_frames == n_wanted(self._first):
@@ -198,6 +200,8 @@ class Calibrator:
     def _fail(self, error: LowdoseError) -> None:
         self._failures.append(f"calibration {self._n_models} has failed, and the stream goes on without it: {error}")
         self.said(self._failures[-1])
+        if self._in_use is not None:
+            self.use(self._in_use)
 
     def _drop_file(self) -> None:
         if self._file is not None:

@@ -129,6 +129,8 @@ class Denoiser:
             "chosen_from_frames": len(waiting),
             **self.prepared.report,
         }
+        if self.calibrator is not None:
+            self.report["calibrate"] = self.calibrator.what.method
         self.warnings = warnings_for([arrival.frame.pixels for arrival in waiting], self.method)
         self._open(first)
         took_s = time.perf_counter() - start_s

@@ -38,7 +38,8 @@ class Misfit:
     small blind filter is fitted to them anew, and the model's error and noise is given in units of that filter's: near
     1 for a model that suits the frames, whatever their dose.
 
-    name: of the model. estimates: all of them, in order.
+    name: of the model. estimates: all of them, in order. drifted: whether the last two lie above the first ones by more
+    than chance.
     """
 
     def __init__(self, name: str, prepared: Prepared, every_s: float = EVERY_S) -> None:
@@ -50,27 +51,19 @@ class Misfit:
         self._patterns: dict[int, Frame] = {}
         self._worker: threading.Thread | None = None
         self.estimates: list[float] = []
+        self.drifted = False
 
     @property
     def usual(self) -> float:
         """The mean of the first estimates."""
         return float(np.mean(self.estimates[:N_USUAL]))
 
-    @property
-    def drifted(self) -> bool:
-        """Whether the last two estimates lie above the first ones by more than chance."""
-        recent = self.estimates[N_USUAL:][-2:]
-        if len(recent) < 2:
-            return False
-        scatter = float(np.std(self.estimates[:N_USUAL], ddof=1))
-        return min(recent) > self.usual + max(RISE, N_SIGMA * scatter)
-
     def see(self, arrival: Arrival) -> None:
         """Take a frame; every so often an estimate is begun."""
         if arrival.scan is not None:
             self._see_pattern(arrival, arrival.scan)
             return
-        self._frames.append(middle(arrival.frame.pixels, CROP_PX))
+        self._frames.append(middle(arrival.frame.pixels, CROP_PX).copy())  # not to keep whole frames
         if len(self._frames) == N_FRAMES and self._is_due():
             self._begin(ArraySource(np.stack(self._frames)))
 
@@ -107,6 +100,10 @@ class Misfit:
         start_s = time.perf_counter()
         with suppress(LowdoseError):  # a closed shutter, say: nothing can be said of such frames
             self.estimates.append(relative_risk(self._prepared, take_sample(frames, reference(frames))))
+        recent = self.estimates[N_USUAL:][-2:]
+        if len(recent) == 2:
+            scatter = float(np.std(self.estimates[:N_USUAL], ddof=1))
+            self.drifted = min(recent) > self.usual + max(RISE, N_SIGMA * scatter)
         end_s = time.perf_counter()
         self._not_before_s = end_s + max(self._every_s, (end_s - start_s) / SHARE)
 
