@@ -16,11 +16,15 @@ from numpy.typing import DTypeLike
 from lowdose.errors import LowdoseError
 from lowdose.io import open_stack
 from lowdose.live.arrival import Arrival, FrameShape
+from lowdose.live.misfit import misfit_of
 from lowdose.live.relay import Runner
 from lowdose.methods.method import Options
 from lowdose.methods.network import Network, PreparedNetwork
 from lowdose.model import load
 from lowdose.pipeline import FileSource, Job
+
+# A model that suits its frames lies near 1.
+MOST_MISFIT = 1.1
 
 
 @dataclass(frozen=True)
@@ -85,12 +89,12 @@ class CalibrationRun:
         try:
             if code != 0:
                 raise LowdoseError(last_line(self._errors) or f"lowdose calibrate ended with {code}")
-            self.result = self._open(self._kept())
+            self.result = self._open()
         except Exception as error:  # whatever it is, the stream goes on and says so
             self.result = error if isinstance(error, LowdoseError) else LowdoseError(repr(error))
 
     def _kept(self) -> Path:
-        """The model file, where it shall stay: complete or not there."""
+        """The model file put where it shall stay: complete or not there."""
         if self._keep is None:
             return self._out
         part = self._keep.with_name(f".{self._keep.name}.part")
@@ -102,17 +106,21 @@ class CalibrationRun:
             raise LowdoseError(f"{self._keep} cannot be written: {error.strerror}") from error
         return self._keep
 
-    def _open(self, file: Path) -> Calibrated:
-        method = Network(load(file, device=self._device))
+    def _open(self) -> Calibrated:
+        method = Network(load(self._out, device=self._device))
         with open_stack(self._frames) as reader:
-            prepared = method.prepare(FileSource(reader, Job()), self._options)
+            frames = FileSource(reader, Job())
+            prepared = method.prepare(frames, self._options)
+            misfit = misfit_of(prepared, frames)
+        if misfit > MOST_MISFIT:
+            raise LowdoseError(f"its misfit is {misfit:.2f}, and 1 is that of a small filter fitted to the same frames")
         stream = prepared.stream(FrameShape(self._first), self._out_dtype)
         n_before = 0 if method.model.scan else max(0, -min(method.model.taps))
         report = {
             "model": self.name,
             "device": method.device,
             "runtime": method.runtime,
-            "model_file": file.name,
+            "model_file": self._kept().name,
             **prepared.report,
         }
         runner = Runner(stream, lambda: self.name, n_before)

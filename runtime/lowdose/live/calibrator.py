@@ -29,6 +29,8 @@ ENOUGH_FRAMES = 16
 # Of a scan its first rows, a quarter of a gigabyte of uint16 at most.
 SCAN_PIXELS = 128e6
 FEWEST_ROWS, MOST_ROWS = 4, 32
+# So often in a row a drifted stream is calibrated in vain.
+MOST_FAILURES = 3
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,8 @@ class Calibrator:
         self._first: Arrival | None = None
         self._file: GrowingHdf5 | None = None
         self._run: CalibrationRun | None = None
-        self._in_use: Calibrated | None = None
+        self._drifted: Misfit | None = None
+        self._n_failed = 0
 
     @property
     def state(self) -> str:
@@ -85,7 +88,8 @@ class Calibrator:
     def begin(self, out_dtype: DTypeLike) -> None:
         """Calibrate on the frames that are seen from now on. out_dtype: of the stream's results."""
         self._stop()
-        self.misfit = self._in_use = None
+        self.misfit = self._drifted = None
+        self._n_failed = 0
         self._out_dtype = out_dtype
         self._collecting = True
 
@@ -98,7 +102,7 @@ class Calibrator:
             if self.misfit.drifted:
                 rise = f"from {self.misfit.usual:.3f} to {self.misfit.estimates[-1]:.3f}"
                 self.said(f"{self.misfit.name}: the misfit has risen {rise}; calibrating again")
-                self.misfit = None
+                self._drifted, self.misfit = self.misfit, None
                 self._collecting = True
 
     def end(self) -> None:
@@ -125,7 +129,7 @@ class Calibrator:
 
     def use(self, calibrated: Calibrated) -> None:
         """This model is in use from now on; watch whether it goes on to suit the frames."""
-        self._in_use = calibrated
+        self._drifted, self._n_failed = None, 0
         # Estimates run beside the stream and should not take all cores.
         alone = replace(calibrated.prepared, options=replace(self.options, threads=1))
         self.misfit = Misfit(calibrated.name, alone)
@@ -200,8 +204,9 @@ class Calibrator:
     def _fail(self, error: LowdoseError) -> None:
         self._failures.append(f"calibration {self._n_models} has failed, and the stream goes on without it: {error}")
         self.said(self._failures[-1])
-        if self._in_use is not None:
-            self.use(self._in_use)
+        self._n_failed += 1
+        if self._n_failed < MOST_FAILURES:
+            self.misfit = self._drifted  # which is still drifted, so the next frames are collected
 
     def _drop_file(self) -> None:
         if self._file is not None:

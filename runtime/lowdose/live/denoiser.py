@@ -204,5 +204,5 @@ class Denoiser:
         """What results of a stream are called; a filter that is fitted again counts its fits."""
         name = self.name
         if isinstance(stream, FollowingStream):
-            return lambda: f"{name}, fit {stream.n_fits}"
+            return lambda: f"{name} fit {stream.n_fits}"
         return lambda: name

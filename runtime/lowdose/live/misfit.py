@@ -15,7 +15,7 @@ from lowdose.methods.method import Options, Prepared
 from lowdose.methods.risk import CROP_PX, N_FRAMES, SCAN_SIDE, relative_risk, take_sample
 from lowdose.methods.wiener import PreparedWiener, Wiener, sample_runs
 from lowdose.sample import middle
-from lowdose.source import ArraySource, Frame
+from lowdose.source import ArraySource, Frame, FrameSource
 from lowdose.wiener import fit_movie
 
 EVERY_S = 5.0
@@ -99,7 +99,7 @@ class Misfit:
     def _estimate(self, frames: ArraySource) -> None:
         start_s = time.perf_counter()
         with suppress(LowdoseError):  # a closed shutter, say: nothing can be said of such frames
-            self.estimates.append(relative_risk(self._prepared, take_sample(frames, reference(frames))))
+            self.estimates.append(misfit_of(self._prepared, frames))
         recent = self.estimates[N_USUAL:][-2:]
         if len(recent) == 2:
             scatter = float(np.std(self.estimates[:N_USUAL], ddof=1))
@@ -108,8 +108,10 @@ class Misfit:
         self._not_before_s = end_s + max(self._every_s, (end_s - start_s) / SHARE)
 
 
-def reference(frames: ArraySource) -> PreparedWiener:
-    """A blind filter fitted to these frames."""
+def misfit_of(prepared: Prepared, frames: FrameSource) -> float:
+    """Error and noise of a model on these frames, in units of those of a small blind filter fitted to them."""
     if frames.scan is not None:
-        return Wiener().prepare(frames, Options())
-    return PreparedWiener(fit_movie(sample_runs(frames), window_frames=WINDOW_FRAMES), "frames")
+        reference = Wiener().prepare(frames, Options())
+    else:
+        reference = PreparedWiener(fit_movie(sample_runs(frames), window_frames=WINDOW_FRAMES), "frames")
+    return relative_risk(prepared, take_sample(frames, reference))
