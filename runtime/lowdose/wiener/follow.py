@@ -71,7 +71,7 @@ class FollowingStream:
         """Take one frame; return the next result, or None at the start. Errors as those of `lowdose.Stream.push`."""
         ready, self._ready = self._ready, None
         if ready is not None:
-            self._inner.use(ready)
+            self._inner.replace(ready)
             self.fitted = ready
             self.n_fits += 1
             self.swaps.append(self._n_in)
