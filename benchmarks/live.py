@@ -1,7 +1,7 @@
 """Throughput, latency and endurance of `lowdose live` on loopback: makes LIVE.md, or soaks.
 
 python -m benchmarks.live table > benchmarks/LIVE.md     a minute for each case
-python -m benchmarks.live soak 1800                      half an hour; fails when a frame is lost or memory grows
+python -m benchmarks.live soak 1800 >> benchmarks/LIVE.md    half an hour; fails when a frame is lost or memory grows
 
 A sender in a process of its own sends at a fixed rate over TCP, without waiting for the receiver.
 """
@@ -164,9 +164,13 @@ def soak(seconds: float) -> None:
     memory = told["memory_bytes"]
     settled = memory[len(memory) // 5 :]
     growth_bytes = np.mean(settled[-10:]) - np.mean(settled[:10])
-    print(f"{told['received']} of {told['sent']} frames, lost {told['lost']}, dropped {told['dropped']}, saved")
-    print(f"{told['saved']} (raw {told['raw_saved']}); memory {np.mean(settled) / 1e6:.0f} MB, grew by")
-    print(f"{growth_bytes / 1e6:.1f} MB over the last four fifths; faults {told['faults']}")
+    print(f"\n## Soak\n\n`python -m benchmarks.live soak {seconds:g}`: {SOAK.name} at {SOAK.frames_per_s:g} frames/s.")
+    print(
+        f"{told['received']} of {told['sent']} frames received, lost {told['lost']}, dropped {told['dropped']}, saved"
+    )
+    print(f"{told['saved']} denoised and {told['raw_saved']} raw; faults: {told['faults'] or 'none'}. Memory")
+    print(f"{np.mean(settled) / 1e6:.0f} MB; it grew by {growth_bytes / 1e6:.1f} MB over the last four fifths. Late:")
+    print(f"{told['late_ms']:.0f} ms. Load at the end: {', '.join(f'{value:.2f}' for value in os.getloadavg())}.")
     whole = told["received"] == told["saved"] == told["raw_saved"] == told["sent"]
     sys.exit(0 if whole and growth_bytes < MOST_GROWTH_BYTES else 1)
 

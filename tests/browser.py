@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from live_peers import PATIENCE_S
+
 FLAGS = [
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
     "--disable-background-networking", "--disable-component-update", "--window-size=1280,800",
@@ -37,7 +39,7 @@ class Tab:
         self.number += 1
         self.socket.send(json.dumps({"id": self.number, "method": method, "params": params}))
         while True:
-            answer = json.loads(self.socket.recv(timeout=30))
+            answer = json.loads(self.socket.recv(timeout=PATIENCE_S))
             if answer.get("id") == self.number:
                 assert "error" not in answer, answer
                 return answer["result"]
@@ -53,8 +55,8 @@ class Tab:
         assert "exceptionDetails" not in result, result
         return result["result"].get("value")
 
-    def wait(self, script, seconds=30):
-        end = time.monotonic() + seconds
+    def wait(self, script):
+        end = time.monotonic() + PATIENCE_S
         while not (value := self.run(script)):
             assert time.monotonic() < end, f"{script} stayed {value!r}; console: {self.console}"
             time.sleep(0.05)
@@ -89,15 +91,23 @@ def chromium():
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
             told = Path(profile) / "DevToolsActivePort"
-            end = time.monotonic() + 60
-            while not told.is_file() or not told.read_text().strip():
+            end = time.monotonic() + PATIENCE_S
+            while not (address := page_of(told)):
                 assert time.monotonic() < end and process.poll() is None, "Chromium did not start"
                 time.sleep(0.05)
-            port = told.read_text().splitlines()[0]
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/json") as answer:
-                page = next(target for target in json.load(answer) if target["type"] == "page")
-            with connect(page["webSocketDebuggerUrl"], max_size=2**26, compression=None) as socket:
+            options = {"max_size": 2**26, "compression": None, "open_timeout": PATIENCE_S, "ping_interval": None}
+            with connect(address, **options) as socket:
                 yield Tab(socket)
         finally:
-            process.terminate()
-            process.wait(20)
+            process.kill()
+            process.wait(PATIENCE_S)
+
+
+def page_of(told):
+    """The address of the first page's debugger, once the browser has written its port and opened the page."""
+    lines = told.read_text().splitlines() if told.is_file() else []
+    if len(lines) < 2:  # written in two lines
+        return None
+    with urllib.request.urlopen(f"http://127.0.0.1:{lines[0]}/json", timeout=PATIENCE_S) as answer:
+        pages = [target for target in json.load(answer) if target["type"] == "page"]
+    return pages[0]["webSocketDebuggerUrl"] if pages else None

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import socket
 import subprocess
 import tempfile
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -56,16 +57,21 @@ def noisy_movie(n_frames=24, height=32, width=48, dtype=np.uint16, seed=0):
 
 
 def live(source, out=None, model="gaussian:1", listeners=(), **options):
-    """A run with its files beside each other: (the run, its last status)."""
+    """A run with its files beside each other: (the run, its last status). model: a method, or its name."""
     outlets = Outlets(listeners=list(listeners))
     if out is not None:
         outlets.raw = Recorder(out.with_stem(f"{out.stem}.raw"), buffer_bytes=1e8)
         outlets.denoised = Recorder(out, buffer_bytes=1e8)
-    run = LiveRun(source, find_method(model), LiveOptions(threads=1, **options), outlets)
+    method = find_method(model) if isinstance(model, str) else model
+    run = LiveRun(source, method, LiveOptions(threads=1, **options), outlets)
     return run, run.run()
 
 
-def wait_until(condition, seconds=20.0):
+# How long a test waits for what will come: long enough for a machine that has much else to do.
+PATIENCE_S = 120.0
+
+
+def wait_until(condition, seconds=PATIENCE_S):
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "waited in vain"
@@ -96,12 +102,14 @@ def peer_program(name, arguments, *port_options):
             yield ports
         finally:
             os.killpg(process.pid, signal.SIGKILL)  # it has children of its own
-            process.wait(20)
+            process.wait(PATIENCE_S)
 
 
 def free_ports(n_ports):
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(n_ports)]
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
+    """Ports that nobody listens at, below those that the system gives to clients, which might take them meanwhile."""
+    ports = []
+    while len(ports) < n_ports:
+        port = random.SystemRandom().randrange(10_000, 30_000)
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            ports.append(port)
     return ports

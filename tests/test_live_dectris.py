@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from live_peers import live, noisy_movie, peer_folder, peer_program, wait_until
+from live_peers import PATIENCE_S, live, noisy_movie, peer_folder, peer_program, wait_until
 from lowdose.errors import LowdoseError
 from lowdose.io import open_stack
 from lowdose.live import END, open_source
@@ -231,6 +231,7 @@ def packed_by_bitshuffle(movie, folder):
     return blobs
 
 
+@pytest.mark.peer
 def test_every_frame_of_the_simulated_detector(tmp_path):
     movie = noisy_movie(60, 128, 192)
     blobs = packed_by_bitshuffle(movie, tmp_path)
@@ -245,8 +246,11 @@ def test_every_frame_of_the_simulated_detector(tmp_path):
         command = f"http://127.0.0.1:{ports['port']}/detector/api/1.8.0/command/arm"
         seen = Results()
         source = open_source(f"dectris://127.0.0.1:{ports['zmqport']}")
-        threading.Thread(target=arm_until, args=(command, lambda: bool(seen.results)), daemon=True).start()
-        _, status = live(source, tmp_path / "a.h5", model="wcvd", listeners=[seen], n_frames=60, idle_s=60)
+        came = threading.Event()
+        frames = source.frames
+        source.frames = lambda: tell_of_first(frames(), came)
+        threading.Thread(target=arm_until, args=(command, came), daemon=True).start()
+        _, status = live(source, tmp_path / "a.h5", model="wcvd", listeners=[seen], n_frames=60, idle_s=PATIENCE_S)
     assert (status["received"], status["lost"], status["denoised"], status["faults"]) == (60, 0, 60, {})
     assert status["failures"] == [] and seen.numbers == list(range(60))
     with open_stack(tmp_path / "a.raw.h5") as reader:
@@ -263,7 +267,7 @@ from libertem_live.detectors.dectris.sim import DectrisSim
 path, api, stream = sys.argv[1], int(sys.argv[3]), int(sys.argv[5])
 simulator = DectrisSim(path=path, port=api, zmqport=stream, data_filter=lambda data: data)
 simulator.start()
-time.sleep(120)
+time.sleep(600)
 """
 
 
@@ -273,16 +277,22 @@ def simulated_detector(recorded):
     return peer_program("python", [script, recorded], "port", "zmqport")
 
 
+def tell_of_first(items, came):
+    for item in items:
+        came.set()
+        yield item
+
+
 def arm_until(command, came):
-    """Arm the detector, again where it gave up because nobody had connected yet."""
-    end = time.monotonic() + 60
-    while not came() and time.monotonic() < end:
-        time.sleep(3 if put(command) else 0.1)
+    """Arm the detector, again where it gave up because nobody had connected yet; never while it sends."""
+    end = time.monotonic() + PATIENCE_S
+    while time.monotonic() < end and not came.wait(15 if put(command) else 0.1):
+        pass
 
 
 def put(address):
     try:
-        with urllib.request.urlopen(urllib.request.Request(address, b"{}", method="PUT"), timeout=5) as answer:
+        with urllib.request.urlopen(urllib.request.Request(address, b"{}", method="PUT"), timeout=60) as answer:
             return answer.status == 200
     except OSError:
         return False

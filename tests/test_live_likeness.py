@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 
 import numpy as np
 import pytest
 from scipy.ndimage import uniform_filter
 
-from live_peers import Movie, live, noisy_movie
+from live_peers import PATIENCE_S, Movie, live, noisy_movie, wait_until
 from lowdose.errors import LowdoseError
 from lowdose.live.likeness import noise_of, noisiest_training, warnings_for
 from lowdose.methods import find_method
@@ -30,6 +31,16 @@ def test_noise_of_frames_that_are_known():
     assert noise_of(np.ones((2, 5, 5), np.float32)) == (0.0, 0.0)
     with_pedestal = counts(100.0) + 1000
     assert noise_of(with_pedestal)[1] < 0.5
+
+
+def test_disks_that_move_over_a_scan_are_no_correlated_noise():
+    y, x = np.mgrid[:64, :64]
+    places = [(32 - k % 7, 30 - k // 7) for k in range(42)]
+    scene = np.array([20 * np.exp(-((y - cy) ** 2 + (x - cx) ** 2) / 80) + 1 for cy, cx in places])
+    patterns = np.random.default_rng(2).poisson(scene).astype(np.float32)
+    assert abs(noise_of(patterns)[0]) < 0.03
+    assert noise_of(uniform_filter(patterns, (0, 2, 2)))[0] > 0.25
+    assert warnings_for(list(patterns), find_method("gaussian:1")) == []
 
 
 @pytest.mark.parametrize("model", ["wcvd", "wcid"])
@@ -63,17 +74,16 @@ def test_published_frames_are_the_results():
 
     movie = noisy_movie(12)
     publisher = Publisher("tcp://127.0.0.1:*")
-    got = []
+    got, ready = [], [0]
     with zmq.Context() as context, context.socket(zmq.SUB) as subscriber:
         subscriber.connect(publisher.address)
         subscriber.subscribe("")
-        subscribed = threading.Event()
 
         def receive():
-            while subscriber.poll(5000):
+            while subscriber.poll(1000 * PATIENCE_S):
                 told, pixels = subscriber.recv_multipart()
                 if told == b"ready":
-                    subscribed.set()
+                    ready.append(int(pixels))
                     continue
                 told = json.loads(told)
                 got.append((told["number"], np.frombuffer(pixels, told["dtype"]).reshape(told["shape"])))
@@ -82,10 +92,14 @@ def test_published_frames_are_the_results():
 
         thread = threading.Thread(target=receive)
         thread.start()
-        while not subscribed.wait(0.02):
-            publisher._socket.send_multipart([b"ready", b""])
-        live(Movie(movie, lambda number: subscribed.wait()), listeners=[publisher], dtype="same")
-        thread.join(10)
+        n_sent = 0
+        while len(ready) == 1:  # until the subscription has arrived
+            n_sent += 1
+            publisher._socket.send_multipart([b"ready", str(n_sent).encode()])
+            time.sleep(0.02)
+        wait_until(lambda: ready[-1] == n_sent)  # nothing else waits to be sent
+        live(Movie(movie), listeners=[publisher], dtype="same")
+        thread.join(PATIENCE_S)
     assert [number for number, _ in got] == list(range(12))
     assert got[0][1].dtype == movie.dtype and got[0][1].shape == movie.shape[1:]
 

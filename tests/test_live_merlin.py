@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from live_peers import Server, live, peer_program
+from live_peers import PATIENCE_S, Server, live, peer_program
 from lowdose.errors import LowdoseError
 from lowdose.io import open_stack
 from lowdose.live import END, open_source
@@ -167,6 +167,7 @@ def simulated_detector(path):
     return peer_program("libertem-live-mib-sim", arguments, "data-port", "control-port", "trigger-port")
 
 
+@pytest.mark.peer
 @pytest.mark.parametrize(("chips", "depth"), [("Single", "1"), ("Quad", "6"), ("Quad", "12"), ("Single", "24")])
 def test_every_frame_of_the_simulated_detector(tmp_path, merlin_files, chips, depth):
     """Frames arrive in order, bit for bit those of the file, and come out denoised."""
@@ -176,7 +177,7 @@ def test_every_frame_of_the_simulated_detector(tmp_path, merlin_files, chips, de
     with simulated_detector(path) as ports:
         seen = Results()
         source = open_source(f"merlin://127.0.0.1:{ports['data-port']}")
-        _, status = live(source, tmp_path / "a.h5", model="wcvd", listeners=[seen], n_frames=9, idle_s=60)
+        _, status = live(source, tmp_path / "a.h5", model="wcvd", listeners=[seen], n_frames=9, idle_s=PATIENCE_S)
     assert (status["received"], status["lost"], status["denoised"], status["raw_saved"]) == (9, 0, 9, 9)
     assert status["failures"] == [] and seen.numbers == list(range(9))
     with open_stack(tmp_path / "a.raw.h5") as reader:
@@ -185,6 +186,7 @@ def test_every_frame_of_the_simulated_detector(tmp_path, merlin_files, chips, de
     np.testing.assert_array_equal(got, expected)
 
 
+@pytest.mark.peer
 @pytest.mark.parametrize("chips", ["Single", "Quad"])
 def test_raw_frames_of_the_simulated_detector(tmp_path, merlin_files, chips):
     """R64: as the `.mib` reader decodes them."""
@@ -192,6 +194,6 @@ def test_raw_frames_of_the_simulated_detector(tmp_path, merlin_files, chips):
     with open_stack(Path(path).with_suffix(".mib")) as reader:
         expected = np.stack([reader.read(n)[0] for n in range(reader.n_frames)])
     with simulated_detector(path) as ports:
-        items = take(open_source(f"merlin://127.0.0.1:{ports['data-port']}"), 9, seconds=60)
+        items = take(open_source(f"merlin://127.0.0.1:{ports['data-port']}"), 9)
     np.testing.assert_array_equal(pixels(items), expected)
     assert [item.number for item in items if item is not END] == list(range(9))

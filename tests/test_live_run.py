@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
 import threading
 import time
+import urllib.request
 
 import numpy as np
 import pytest
 
-from live_peers import Movie, live, noisy_movie, wait_until
+from live_peers import PATIENCE_S, Movie, live, noisy_movie, wait_until
 from lowdose.errors import LowdoseError
 from lowdose.io import open_stack
 from lowdose.live import END, LiveFrame, LiveOptions, LiveRun, Outlets, Source
@@ -213,6 +220,24 @@ def test_frames_with_nan_are_refused_and_counted(tmp_path):
     assert "frame 20 was refused" in messages(run)
 
 
+@pytest.mark.parametrize("model", ["wiener", "wcvd"])
+def test_frames_before_the_beam_is_on_choose_nothing(tmp_path, model):
+    movie = noisy_movie(20)
+    frames = [np.zeros_like(movie[0])] * 10 + [*movie]
+    seen = Results()
+    run, status = live(Movie(frames), tmp_path / "a.h5", model=model, listeners=[seen])
+    assert (status["refused"], status["denoised"], status["raw_saved"], status["failures"]) == (10, 20, 30, [])
+    assert seen.numbers == list(range(10, 30))
+    assert "frame 0 is constant: denoising begins with the first that is not" in messages(run)
+
+
+def test_a_sequence_that_is_too_short_is_counted_and_the_next_one_goes_on():
+    movie = noisy_movie(30)
+    run, status = live(Script([*movie[:20], END, movie[0], END, *movie[20:]]), model="wcvd")
+    assert (status["denoised"], status["refused"], status["failures"]) == (30, 1, [])
+    assert "sequence 1 was refused: wcvd needs at least 2 frames" in messages(run)
+
+
 def test_raw_frames_are_saved_when_denoising_cannot_be(tmp_path):
     movie = noisy_movie(30, 4, 4)  # too small for wcvd
     _, status = live(Movie(movie), tmp_path / "a.tif", model="wcvd")
@@ -261,28 +286,34 @@ def test_a_clock_that_jumps(tmp_path, monkeypatch):
 
 
 def test_stop_saves_what_came(tmp_path):
-    movie = noisy_movie(2000)
-    source = Movie(movie, lambda number: time.sleep(0.001))
+    class Endless(Source):
+        def frames(self):
+            frame = noisy_movie(1)[0]
+            while not self.stopping.wait(0.001):
+                yield frame
+
     seen = Results()
-    run = run_of(source, [seen], model="wcvd")
+    run = run_of(Endless(), [seen], model="wcvd")
     thread = threading.Thread(target=run.run)
     thread.start()
     wait_until(lambda: len(seen.results) > 5)
     run.stop()
-    thread.join(10)
+    thread.join(PATIENCE_S)
     assert not thread.is_alive()
     status = run.status()
-    assert 5 < status["denoised"] == status["received"] < 2000
+    assert 5 < status["denoised"] == status["received"]
 
 
 def test_the_run_ends_after_n_frames_and_when_nothing_comes():
+    movie = noisy_movie(10)
+
     class Endless(Source):
         def frames(self):
-            yield from noisy_movie(10)
+            yield from movie
             self.stopping.wait()
 
     seen = Results()
-    assert run_of(Endless(), [seen], idle_s=0.3).run()["denoised"] == 10
+    assert run_of(Endless(), [seen], idle_s=3.0).run()["denoised"] == 10
     assert run_of(Endless(), [seen], n_frames=7).run()["denoised"] == 7
 
 
@@ -313,7 +344,7 @@ def test_resuming_a_watched_folder(tmp_path, lowdose):
     folder = tmp_path / "in"
     folder.mkdir()
     movie = noisy_movie(6)
-    arguments = ("live", f"watch:{folder}", "-o", tmp_path / "a.h5", "--model", "gaussian:1", "--idle", "0.7")
+    arguments = ("live", f"watch:{folder}", "-o", tmp_path / "a.h5", "--model", "gaussian:1", "--n-frames", "3")
     for first, name in ((0, "a.h5"), (3, "a-2.h5")):
         for number in range(first, first + 3):
             np.save(folder / f"f{number}.npy", movie[number])
@@ -321,6 +352,63 @@ def test_resuming_a_watched_folder(tmp_path, lowdose):
         with open_stack(tmp_path / name.replace(".", ".raw.").replace("-2.raw", ".raw-2")) as reader:
             np.testing.assert_array_equal(np.stack([reader.read(n)[0] for n in range(3)]), movie[first : first + 3])
         assert (tmp_path / name).is_file()
+
+
+def started(arguments):
+    """`lowdose live` as a process, in a group of its own as from a terminal, and its first status that tells of 20."""
+    command = [sys.executable, "-u", "-c", "from lowdose.cli.main import main; main()", "live", *map(str, arguments)]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    process = subprocess.Popen([*command, "--json"], **pipes, text=True, start_new_session=True)
+    for line in process.stdout:
+        if json.loads(line)["raw_saved"] > 20:
+            return process
+    raise AssertionError(process.communicate()[1])
+
+
+def last_status(process):
+    """The exit code, the status at the end, and what was said."""
+    out, err = process.communicate(timeout=PATIENCE_S)
+    return process.returncode, json.loads(out.splitlines()[-1]), err
+
+
+@pytest.mark.skipif(not hasattr(os, "killpg"), reason="no process groups here")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_ends_the_run_in_order(tmp_path, number):
+    """What came by then is denoised and saved, the page goes away, and the files are complete."""
+    pytest.importorskip("websockets")
+    movie = noisy_movie(4000, 16, 16)
+    np.save(tmp_path / "m.npy", movie)
+    process = started([f"replay:{tmp_path / 'm.npy'}@200", "-o", tmp_path / "a.h5", "--model", "wcvd", "--view"])
+    os.killpg(process.pid, number)
+    code, status, err = last_status(process)
+    assert (code, status["end"], status["failures"]) == (0, True, [])
+    assert 20 < status["received"] == status["denoised"] == status["saved"] == status["raw_saved"] < 4000
+    with open_stack(tmp_path / "a.raw.h5") as reader:
+        np.testing.assert_array_equal(
+            np.stack([reader.read(n)[0] for n in range(reader.n_frames)]), movie[: status["saved"]]
+        )
+    page = re.search(r"the page: http://([^/]+)", err)[1]
+    with pytest.raises(OSError), urllib.request.urlopen(f"http://{page}/", timeout=PATIENCE_S):
+        pass
+    assert not list(tmp_path.glob(".lowdose*"))
+
+
+@pytest.mark.skipif(not hasattr(os, "killpg"), reason="no process groups here")
+def test_a_second_ctrl_c_gives_up_what_waits(tmp_path):
+    """A slow method has a backlog of minutes; the raw frames are all saved, and the run ends."""
+    movie = noisy_movie(2000, 128, 128)
+    np.save(tmp_path / "m.npy", movie)
+    process = started([f"replay:{tmp_path / 'm.npy'}@1000", "-o", tmp_path / "a.tif", "--model", "nlm:1"])
+    for _ in range(2):
+        os.killpg(process.pid, signal.SIGINT)
+        time.sleep(1)
+    code, status, _ = last_status(process)
+    assert code == 130 and status["end"]
+    assert status["denoised"] < status["received"] == status["raw_saved"]
+    with open_stack(tmp_path / "a.raw.tif") as reader:
+        assert reader.n_frames == status["raw_saved"]
+    with open_stack(tmp_path / "a.tif") as reader:
+        assert reader.n_frames == status["saved"] > 0
 
 
 @pytest.mark.parametrize(

@@ -12,23 +12,25 @@ import numpy as np
 import pytest
 import tifffile
 
-from live_peers import Server, noisy_movie, wait_until
+from live_peers import PATIENCE_S, Server, noisy_movie, wait_until
 from lowdose.errors import LowdoseError
 from lowdose.live import END, LiveFrame, SourceOptions, open_source, register_source
 from lowdose.live.sources import watch
 
 
-def take(source, n_frames=None, seconds=20.0):
+def take(source, n_frames=None):
     """Items of a source, up to so many frames or to its end."""
     items, got = [], 0
-    timer = threading.Timer(seconds, source.stopping.set)
+    timer = threading.Timer(PATIENCE_S, source.stopping.set)
     timer.start()
-    for item in source.frames():
-        items.append(item)
-        got += item is not END
-        if got == n_frames:
-            break
-    timer.cancel()
+    try:
+        for item in source.frames():
+            items.append(item)
+            got += item is not END
+            if got == n_frames:
+                break
+    finally:
+        timer.cancel()
     assert n_frames is None or got == n_frames, f"{got} of {n_frames} frames came"
     return items
 
@@ -180,7 +182,7 @@ def test_a_source_that_nobody_serves_waits_and_stops():
 def watched(tmp_path, monkeypatch):
     monkeypatch.setattr(watch, "POLL_S", 0.02)
     source = open_source(f"watch:{tmp_path}")
-    source.patience_s = 0.5
+    source.patience_s = PATIENCE_S  # whoever writes a file here may be held up
     return source
 
 
@@ -199,7 +201,7 @@ def collect(source):
 
 def finish(source, thread):
     source.stopping.set()
-    thread.join(timeout=10)
+    thread.join(PATIENCE_S)
     assert not thread.is_alive()
 
 
@@ -260,6 +262,7 @@ def test_a_stack_that_grows(tmp_path, watched):
 
 def test_broken_and_vanished_files_are_counted_and_passed_over(tmp_path, watched):
     movie = noisy_movie(3)
+    watched.patience_s = 3.0
     (tmp_path / "a1.tif").write_bytes(b"not a TIFF file")
     (tmp_path / "a2.tif").write_bytes(b"")
     np.save(tmp_path / "a3.npy", movie[0])
@@ -267,7 +270,8 @@ def test_broken_and_vanished_files_are_counted_and_passed_over(tmp_path, watched
     wait_until(lambda: "a1.tif" in watched._files)
     (tmp_path / "a2.tif").unlink()
     wait_until(lambda: len(items) == 1)
-    tifffile.imwrite(tmp_path / "a1.tif", movie[1])  # mended after all
+    tifffile.imwrite(tmp_path / ".mended", movie[1])
+    (tmp_path / ".mended").replace(tmp_path / "a1.tif")
     wait_until(lambda: len(items) == 2)
     finish(watched, thread)
     np.testing.assert_array_equal(pixels(items), movie[:2])
@@ -322,8 +326,8 @@ def test_a_folder_of_100_000_files(tmp_path, watched, monkeypatch):
             np.save(tmp_path / f"f{number}.npy", frame)
         else:
             os.link(tmp_path / f"f{number // 50_000 * 50_000}.npy", tmp_path / f"f{number}.npy")
-    watched._settled = {f"f{number}.npy" for number in range(99_990)}
-    items = take(watched, 10, seconds=60)
+    watched.done.update(f"f{number}.npy#0" for number in range(99_990))
+    items = take(watched, 10)
     assert [item.origin for item in items] == [f"f{number}.npy#0" for number in range(99_990, 100_000)]
 
 

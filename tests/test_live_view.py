@@ -16,10 +16,10 @@ import pytest
 import tifffile
 
 from browser import chromium
-from live_peers import Movie, live, noisy_movie, wait_until
+from live_peers import PATIENCE_S, Movie, live, noisy_movie, wait_until
 from lowdose.io import open_stack
-from lowdose.live import LiveOptions, LiveRun, Outlets, Source
-from lowdose.live.denoiser import Arrival, Result
+from lowdose.live import END, LiveOptions, LiveRun, Outlets, Source
+from lowdose.live.arrival import Arrival, Result
 from lowdose.live.frame import LiveFrame
 from lowdose.live.view.slot import Slot
 from lowdose.live.virtual import Rings, VirtualImages
@@ -63,10 +63,11 @@ def shown(source, model="wcvd", **options):
         yield viewer, run
     finally:
         run.stop()
-        thread.join(20)
+        thread.join(PATIENCE_S)
         assert not thread.is_alive()
 
 
+@pytest.mark.peer
 def test_the_page_in_a_browser(tmp_path):
     source = Lattice()
     with chromium() as tab, shown(source) as (viewer, _):
@@ -120,9 +121,50 @@ def test_the_page_in_a_browser(tmp_path):
         assert tab.console == [] and tab.run("view.errors") == []
 
 
+class Scans(Source):
+    """The same scan again and again, until it is stopped."""
+
+    def frames(self):
+        patterns = scan_of().reshape(-1, 32, 32)
+        while True:
+            for number, pattern in enumerate(patterns):
+                if self.stopping.wait(0.02):
+                    return
+                yield LiveFrame(pattern, number)
+            yield END
+
+
+@pytest.mark.peer
+def test_the_page_of_a_scan(tmp_path):
+    """Virtual images grow scan after scan, keep their shape in the squares that they stand in, and fit the window."""
+    with chromium() as tab, shown(Scans(), model="gaussian:1", scan=(6, 7)) as (viewer, _):
+        tab.call("Page.navigate", url=viewer.address)
+        tab.wait("typeof view !== 'undefined' && view.shown > 3 && $('scan').style.display === 'grid'")
+        for name in VirtualImages.names:
+            assert tab.run(f"[view.frame.planes.{name}.height, view.frame.planes.{name}.width]") == [6, 7]
+            assert tab.run(f"[$('{name}').height, $('{name}').width]") == [6, 7]
+            assert tab.run(f"getComputedStyle($('{name}')).objectFit") == "contain"
+        # Behind the first scan the number of the scan is told as well.
+        tab.wait("Number($('number').textContent.split(':')[0]) >= 2 && $('number').textContent.includes(':')")
+        assert tab.run("$('behind').textContent") == "0 frames"
+        # A field that is left by Escape gives the keys back to the page.
+        tab.run("$('contrast').focus()")
+        tab.press("Escape")
+        tab.press("l")
+        assert tab.run("$('layout').value") == "beside"
+        assert tab.run("[...document.querySelectorAll('#side *')].every(e => e.getBoundingClientRect().bottom <= 800)")
+        tab.screenshot(tmp_path / "scan.png")
+        assert tab.console == [] and tab.run("view.errors") == []
+
+
+def patient(url, origin):
+    """A connected client; raises where it is refused."""
+    return connect(url, origin=origin, compression=None, max_size=2**24, open_timeout=PATIENCE_S)
+
+
 def ask(viewer, path, **headers):
     address = viewer.address.split("/")[2]
-    connection = http.client.HTTPConnection(address, timeout=10)
+    connection = http.client.HTTPConnection(address, timeout=PATIENCE_S)
     connection.request("GET", path, headers={"Host": address, **headers})
     answer = connection.getresponse()
     body = answer.read()
@@ -158,11 +200,11 @@ def test_nobody_sees_anything_without_the_token(tmp_path):
             (f"ws://{address}/frames?token={token}", "http://evil.example"),
         ):
             with pytest.raises(websockets.exceptions.InvalidStatus, match="403"):
-                connect(url, origin=origin).__enter__()
-        with connect(f"ws://{address}/frames?token={token}", origin=f"http://{address}", compression=None) as client:
-            assert "client" in json.loads(client.recv(timeout=10))
+                patient(url, origin).__enter__()
+        with patient(f"ws://{address}/frames?token={token}", f"http://{address}") as client:
+            assert "client" in json.loads(client.recv(timeout=PATIENCE_S))
             client.send("next")
-            message = client.recv(timeout=20)
+            message = client.recv(timeout=PATIENCE_S)
             (length,) = struct.unpack_from("<I", message)
             notes = json.loads(message[4 : 4 + length])
             assert [plane[0] for plane in notes["planes"]] == ["raw", "denoised"]
@@ -189,14 +231,13 @@ def test_viewers_that_stop_reading_and_many_viewers_do_not_slow_the_stream():
         stalled = [stalled_client(viewer) for _ in range(3)]
         address = viewer.address.split("/")[2]
         url = f"ws://{address}/frames?token={viewer.token}"
-        options = {"origin": f"http://{address}", "compression": None, "max_size": 2**24}
-        clients = [stack.enter_context(connect(url, **options)) for _ in range(20)]
+        clients = [stack.enter_context(patient(url, f"http://{address}")) for _ in range(20)]
         begun = len(seen.results)
         for _ in range(3):
             for client in clients:
                 client.send("next")
             for client in clients:
-                while isinstance(client.recv(timeout=30), str):
+                while isinstance(client.recv(timeout=PATIENCE_S), str):
                     pass
         assert len(seen.results) > begun
         for client in stalled:

@@ -17,14 +17,18 @@ import numpy as np
 from lowdose.cli.denoise import parse_bytes, parse_scan
 from lowdose.errors import LowdoseError
 from lowdose.live import LiveOptions, LiveRun, Outlets, Recorder, Source, SourceOptions, open_source
+from lowdose.live.calibrator import WIENER, Calibrate
 from lowdose.live.policy import POLICIES
 from lowdose.live.runner import DEFAULT_BUFFER_BYTES, Listener
 from lowdose.live.view import Viewer
 from lowdose.live.virtual import Rings
 from lowdose.methods import find_method
+from lowdose.methods.method import Method
+from lowdose.methods.wiener import Wiener
 from lowdose.pipeline import DEFAULT_MAX_BYTES, settings_from
 
 STATUS_EVERY_S = 1.0
+DEFAULT_MODEL = "wcvd"
 
 
 def parse_shape(text: str | None) -> tuple[int, int] | None:
@@ -67,10 +71,18 @@ def parse_at(text: str) -> tuple[str, int]:
 @click.option(
     "--model",
     "model_name",
-    default="wcvd",
-    show_default=True,
-    help="wiener, a classical filter, a bundled model or a file.",
+    help="wiener, a classical filter, a bundled model or a file.  [default: wcvd; with --calibrate wiener]",
 )
+@click.option("--follow", is_flag=True, help="wiener: fit again and again to the frames that came last.")
+@click.option(
+    "--calibrate",
+    is_flag=False,
+    flag_value=WIENER,
+    metavar="[METHOD]",
+    help="Make a model from the first frames in another process and go over to it between two frames; again when the "
+    "frames drift.  [METHOD: wiener, or another of `lowdose calibrate`]",
+)
+@click.option("--budget", metavar="TIME", help="For a METHOD that is trained, such as 60s.")
 @click.option("--device", default="auto", metavar="auto|cpu|cuda[:N]|tensorrt[:N]", help="Where to run.")
 @click.option(
     "-o",
@@ -113,10 +125,11 @@ def parse_at(text: str) -> tuple[str, int]:
 @click.option("--centre", metavar="Y,X", help="Centre of both in the pattern, in pixels.")
 @click.option("--json", "as_json", is_flag=True, help="Print the status as a line of JSON every second and at the end.")
 def live(
-    source: str, model_name: str, device: str, out: Path | None, no_raw: bool, overwrite: bool, resume: bool,
-    scan: str | None, policy: str, buffer: str, lowpass: str, dtype: str, shape: str | None, dtype_in: str | None,
-    channel: int | None, threads: int, n_frames: int | None, idle_s: float | None, plugin: Path | None, view: bool,
-    view_at: str, publish: str | None, bright: float | None, dark: str | None, centre: str | None, as_json: bool,
+    source: str, model_name: str | None, follow: bool, calibrate: str | None, budget: str | None, device: str,
+    out: Path | None, no_raw: bool, overwrite: bool, resume: bool, scan: str | None, policy: str, buffer: str,
+    lowpass: str, dtype: str, shape: str | None, dtype_in: str | None, channel: int | None, threads: int,
+    n_frames: int | None, idle_s: float | None, plugin: Path | None, view: bool, view_at: str, publish: str | None,
+    bright: float | None, dark: str | None, centre: str | None, as_json: bool,
 ) -> int:  # fmt: skip
     """Denoise a stream while the beam is on.
 
@@ -127,6 +140,8 @@ def live(
         raise LowdoseError("the raw frames are always kept: give --out FILE, or say --no-raw")
     if plugin is not None:
         runpy.run_path(str(plugin))
+    if budget is not None and calibrate in (None, WIENER):
+        raise LowdoseError("--budget is for --calibrate with a method that is trained, which wiener is not")
     options = LiveOptions(
         settings=settings_from(lowpass),
         threads=threads,
@@ -137,9 +152,11 @@ def live(
         n_frames=n_frames,
         idle_s=idle_s,
         dtype=dtype,
+        calibrate=None if calibrate is None else Calibrate(calibrate, budget, device, out),
     )
-    method = find_method(model_name, device=device)
     stream = open_source(source, SourceOptions(parse_shape(shape), parse_dtype(dtype_in), channel))
+    is_scan = (options.scan or stream.scan) is not None
+    method = open_method(model_name, device, follow=follow, calibrated=calibrate is not None, is_scan=is_scan)
     listeners: list[Listener] = []
     outlets = open_outlets(stream, out, options, no_raw=no_raw, overwrite=overwrite, resume=resume)
     outlets.listeners = listeners
@@ -154,6 +171,15 @@ def live(
     if not as_json:
         click.echo(f"{source} -> {method.name} on {method.device} ({method.runtime})")
     return watch_over(run, as_json)
+
+
+def open_method(name: str | None, device: str, *, follow: bool, calibrated: bool, is_scan: bool) -> Method:
+    """What a run begins with. Where a calibration is under way and nothing is said, wiener, which follows movies."""
+    if name is None and calibrated:
+        return Wiener(following=not is_scan)
+    if follow and name != WIENER:
+        raise LowdoseError(f"--follow is for --model wiener, not for {name or DEFAULT_MODEL}")
+    return Wiener(following=True) if follow else find_method(name or DEFAULT_MODEL, device=device)
 
 
 def open_outlets(
@@ -182,20 +208,32 @@ def open_publisher(address: str) -> Listener:
 
 
 def watch_over(run: LiveRun, as_json: bool) -> int:
-    """Run to the end, with status lines and messages; Ctrl-C and SIGTERM end it in order. Returns the exit code."""
+    """Run to the end, with status lines and messages. Returns the exit code.
+
+    Ctrl-C and SIGTERM end it in order: what came is denoised and saved. A second one gives up what waits.
+    """
+
+    def stop(number: int, _: object) -> None:
+        run.stop()
+        signal.signal(number, signal.default_int_handler)
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: run.stop())
+        signal.signal(number, stop)
     over = threading.Event()
     reporter = threading.Thread(target=report_until, args=(run, over, as_json), daemon=True)
     reporter.start()
+    code = 0
     try:
-        status = run.run()
+        run.run()
+    except KeyboardInterrupt:
+        code = 130
     finally:
         over.set()
         reporter.join()
     show_messages(run)
+    status = run.status()
     click.echo(json.dumps(status | {"end": True}) if as_json else summary(status))
-    return 2 if run.failures else 0
+    return code or (2 if run.failures else 0)
 
 
 def report_until(run: LiveRun, over: threading.Event, as_json: bool) -> None:

@@ -3,7 +3,8 @@
 Noise is seen in the difference of neighbouring frames, where the scene is hardly left.
 
 - Spectrum: the correlation of the noise between neighbouring pixels. Every method here takes noise as independent from
-  pixel to pixel, that is, its spectrum as flat; binning, interpolation and detector blur make it correlated.
+  pixel to pixel, that is, its spectrum as flat; binning, interpolation and detector blur make it correlated. What the
+  scene leaves, as disks that move from pattern to pattern of a scan, is as large three pixels away and is taken off.
 - Intensity: the noise relative to the mean above the pedestal. A model file tells the noise of its training data; where
   they were electron counts, mean and variance are the same, so 1 / std was their relative noise.
 """
@@ -21,8 +22,9 @@ from lowdose.methods.network import Network
 from lowdose.sample import middle
 from lowdose.source import Frame
 
-# Correlations of white noise scatter by 1/sqrt(pixels), far less; a specimen that moves adds a few hundredths.
+# Correlations of white noise scatter by 1/sqrt(pixels), far less; a scene that changes adds a few hundredths.
 MOST_CORRELATION = 0.1
+SCENE_PX = 3
 MOST_NOISE_BEYOND = 1.5
 PEDESTAL_PERCENTILE = 0.1
 
@@ -58,9 +60,18 @@ def noise_of(stack: NDArray[np.float32]) -> tuple[float, float]:
     variance = float((noise**2).mean())
     if variance == 0:
         return 0.0, 0.0
-    along = [float((noise[:, 1:] * noise[:, :-1]).mean()), float((noise[:, :, 1:] * noise[:, :, :-1]).mean())]
+    along = [covariance(noise, axis, 1) - covariance(noise, axis, SCENE_PX) for axis in (1, 2)]
     mean = float(stack.mean()) - float(np.percentile(stack[:2], PEDESTAL_PERCENTILE))
     return max(along, key=abs) / variance, float(np.sqrt(variance)) / max(mean, 1e-12)
+
+
+def covariance(noise: NDArray[np.float32], axis: int, step_px: int) -> float:
+    """Of pixels that lie so far apart along an axis; 0 where there are none."""
+    length = noise.shape[axis]
+    if length <= step_px:
+        return 0.0
+    one, other = (np.take(noise, range(first, length - step_px + first), axis) for first in (0, step_px))
+    return float((one * other).mean())
 
 
 def noisiest_training(method: Method) -> float | None:

@@ -9,7 +9,7 @@ from typing import Any
 import zmq
 
 from lowdose.errors import LowdoseError
-from lowdose.live.denoiser import Result
+from lowdose.live.arrival import Result
 from lowdose.live.output.record import iso_time
 
 # Frames that a slow subscriber may be behind before it misses some.

@@ -14,7 +14,9 @@ import numpy as np
 import lowdose
 from lowdose.errors import LowdoseError
 from lowdose.io.layout import frame_dtype
-from lowdose.live.denoiser import Arrival, Denoiser, Result
+from lowdose.live.arrival import Arrival, Result
+from lowdose.live.calibrator import Calibrate, Calibrator
+from lowdose.live.denoiser import Denoiser
 from lowdose.live.frame import LiveFrame, Mark, Source
 from lowdose.live.output.recorder import Recorder, Saved
 from lowdose.live.percentiles import Percentiles
@@ -35,7 +37,8 @@ class Listener(Protocol):
 class LiveOptions(Options):
     """How a live run goes on. policy: of `FrameQueue`. buffer_bytes: of each queue. scan: (scan_y, scan_x).
 
-    n_frames: end after so many; idle_s: end when nothing came for so long. dtype: of the results.
+    n_frames: end after so many; idle_s: end when nothing came for so long. dtype: of the results. calibrate: what is to
+    be made of the stream's own frames.
     """
 
     policy: str = "block"
@@ -44,6 +47,7 @@ class LiveOptions(Options):
     n_frames: int | None = None
     idle_s: float | None = None
     dtype: str = "auto"
+    calibrate: Calibrate | None = None
 
 
 @dataclass
@@ -70,7 +74,8 @@ class LiveRun:
         self.scan = options.scan or source.scan
         if self.scan is not None and options.policy != "block":
             raise LowdoseError(f"--policy {options.policy}: a scan needs all its patterns; use block")
-        self.denoiser: Denoiser | None = Denoiser(method, options, options.dtype, self.say)
+        calibrator = Calibrator(options.calibrate, options, self.say) if options.calibrate else None
+        self.denoiser: Denoiser | None = Denoiser(method, options, options.dtype, self.say, calibrator)
         self.method = method
         self.messages: deque[tuple[float, str]] = deque(maxlen=200)
         self.failures: list[str] = []
@@ -81,6 +86,7 @@ class LiveRun:
         self._started_s = time.perf_counter()
         self._last_arrival_s = self._started_s
         self._sequence = 0
+        self._model = method.name
         self._last: Arrival | None = None
         self._recent: deque[float] = deque(maxlen=64)
         self._recent_ms: deque[float] = deque(maxlen=500)
@@ -107,6 +113,8 @@ class LiveRun:
             for recorder in (self.outlets.raw, self.outlets.denoised):
                 if recorder is not None:
                     recorder.close()
+            if self.denoiser is not None:
+                self.denoiser.close()
             self._look_around()
             for listener in self.outlets.listeners:
                 listener.close()
@@ -126,10 +134,12 @@ class LiveRun:
 
         received: frames that came; lost: numbers that the source left out; dropped: given up by the policy; refused: by
         the method; recent_*: total latency of the last 500 results; saved and raw_saved: safe from the end of this
-        process; faults: what the source survived.
+        process; faults: what the source survived; model: what made the last result; latency_frames: how many frames
+        came between a frame and its result; calibration: what is going on, empty without.
         """
-        raw, out = self.outlets.raw, self.outlets.denoised
-        warnings = list(self.denoiser.warnings) if self.denoiser else []
+        raw, out, denoiser = self.outlets.raw, self.outlets.denoised, self.denoiser
+        warnings = list(denoiser.warnings) if denoiser else []
+        calibrator = denoiser.calibrator if denoiser else None
         stages = {name: stage.report() for name, stage in self.stages.items()}
         if out is not None:
             stages["save"] = out.time_to_save.report()
@@ -139,7 +149,7 @@ class LiveRun:
         return {
             "seconds": round(time.perf_counter() - self._started_s, 3),
             **{name: self.counters[name] for name in ("received", "lost", "denoised", "sequences")},
-            "refused": self.denoiser.refused if self.denoiser else 0,
+            "refused": denoiser.refused if denoiser else 0,
             "dropped": self._queue.dropped,
             "waiting": len(self._queue),
             "most_waiting": self._queue.deepest,
@@ -153,8 +163,10 @@ class LiveRun:
             "failures": list(self.failures),
             "warnings": warnings,
             "notice": " | ".join([*self.failures[-1:], *warnings]),
-            "model": self.method.name,
-            "device": self.method.device,
+            "model": self._model,
+            "latency_frames": denoiser.latency_frames if denoiser else 0,
+            "calibration": calibrator.state if calibrator else "",
+            "device": (denoiser.report if denoiser else {}).get("device", self.method.device),
             "policy": self.options.policy,
             "stages": stages,
         }
@@ -244,17 +256,20 @@ class LiveRun:
                 self._hand_out(result)
                 start_s = time.perf_counter()
         except LowdoseError as error:
+            self.denoiser.close()
             self.denoiser = None
             self._fail(f"denoising has stopped: {error}")
 
     def _hand_out(self, result: Result) -> None:
         self.counters["denoised"] += 1
+        self._model = result.model
         self.stages["total"].add(result.latency_ms)
         self._recent_ms.append(result.latency_ms)
         out = self.outlets.denoised
         if out is not None:
             provenance = {"lowdose": lowdose.__version__, **(self.denoiser.report if self.denoiser else {})}
-            out.put(replace(self._saved(result.arrival, result.pixels, provenance), latency_ms=result.latency_ms))
+            saved = self._saved(result.arrival, result.pixels, provenance)
+            out.put(replace(saved, latency_ms=result.latency_ms, model=result.model))
         for listener in self.outlets.listeners:
             listener.show(result, self.status)
 
@@ -284,6 +299,8 @@ class LiveRun:
         for recorder in recorders:
             if recorder.error is not None and str(recorder.error) not in self.failures:
                 self._fail(str(recorder.error))
+        if self.denoiser is not None and self.denoiser.calibrator is not None:
+            self.failures += self.denoiser.calibrator.take_failures()
         saving = any(recorder.error is None for recorder in recorders)
         showing = self.denoiser is not None and (bool(self.outlets.listeners) or not recorders)
         idle_s = time.perf_counter() - self._last_arrival_s

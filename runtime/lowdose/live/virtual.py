@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lowdose.live.denoiser import Result
+from lowdose.live.arrival import Result
 from lowdose.source import Frame
 
 # The dark field begins this much outside the bright disk's radius, clear of its edge.

@@ -12,7 +12,7 @@ from lowdose.errors import LowdoseError
 from lowdose.methods.method import FrameStream, Options
 from lowdose.sample import middle
 from lowdose.source import FrameSource
-from lowdose.wiener import BlindFilter, fit_movie, fit_scan
+from lowdose.wiener import BlindFilter, FollowingStream, fit_movie, fit_scan
 from lowdose.wiener.blind_filter import stream_bytes
 from lowdose.wiener.movie import FRAMES
 
@@ -23,28 +23,40 @@ MIN_FITTED_FRAMES = 16
 N_RUNS = 3
 FITTED_SCAN_SIDE = 32
 N_MEAN_PATTERNS = 1024
+REST = 4.0
+"""A fit takes seconds of a core, which the stream needs as well; it may take a fifth of the time."""
 
 
 class Wiener:
-    """The self-calibrating blind filter (`lowdose.wiener`): no training, no parameters."""
+    """The self-calibrating blind filter (`lowdose.wiener`): no training, no parameters.
+
+    following: a movie's filter is fitted again and again to the frames that came last.
+    """
 
     name = "wiener"
     device = "cpu"
     runtime = "closed-form fit"
 
+    def __init__(self, following: bool = False) -> None:
+        self.following = following
+
     def prepare(self, frames: FrameSource, options: Options) -> PreparedWiener:
         if options.settings.cutoff is not None or options.settings.weight_set is not None:
             raise LowdoseError("wiener takes no low-pass and no weight set: leave out --lowpass")
+        if self.following and frames.scan is not None:
+            raise LowdoseError("a filter over a scan is fitted as a whole and cannot follow: leave out --follow")
         if frames.scan is not None:
             fitted = fit_scan(*sample_scan(frames, frames.scan))
             needed = stream_bytes(len(fitted.taps), 4 * (frames.scan[1] + 1) + 1, 1, frames.height, frames.width)
             check_memory(needed, options.max_bytes)
         else:
             fitted = fit_movie(sample_runs(frames), max_frames=window_for_memory(frames, options.max_bytes))
+        if self.following:
+            return FollowingWiener(fitted, "frames")
         return PreparedWiener(fitted, "frames" if frames.scan is None else "patterns")
 
 
-@dataclass(frozen=True)
+@dataclass
 class PreparedWiener:
     fitted: BlindFilter
     unit: str
@@ -66,6 +78,25 @@ class PreparedWiener:
 
     def stream(self, frames: FrameSource, out_dtype: DTypeLike) -> FrameStream:
         return self.fitted.stream(frames.height, frames.width, frames.dtype, out_dtype=out_dtype, scan=frames.scan)
+
+
+class FollowingWiener(PreparedWiener):
+    """Its streams follow their frames; a later one begins with the filter that the one before ended with."""
+
+    _last: FollowingStream | None = None
+
+    @property
+    def report(self) -> dict[str, Any]:
+        return {**super().report, "follows": True}
+
+    def stream(self, frames: FrameSource, out_dtype: DTypeLike) -> FollowingStream:
+        last = self._last
+        fitted = self.fitted if last is None else last.fitted
+        size = frames.height, frames.width
+        stream = FollowingStream(fitted, *size, frames.dtype, out_dtype=out_dtype, rest=REST)
+        stream.n_fits = 1 if last is None else last.n_fits
+        self._last = stream
+        return stream
 
 
 def window_for_memory(frames: FrameSource, max_bytes: float) -> int:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -23,9 +25,11 @@ MEMORY_FRAMES = 24
 class FollowingStream:
     """A stream of a fitted filter that is fitted again, in another thread, to the frames that came last.
 
-    fitted: to begin with. every_frames: how often it is fitted again; memory_frames: to how many frames. A new filter
-    takes over between two frames; `swaps` says before which ones (numbers of the frames pushed). Its window along time
-    stays that of the first, because the latency does. Not for scans, which are fitted as a whole.
+    fitted: to begin with. every_frames: how often it is fitted again, but not before `rest` times as long has passed as
+    the last fit took; memory_frames: to how many frames. A new filter takes over between two frames; `swaps` says
+    before which ones (numbers of the frames pushed). Its window along time stays that of the first, because the latency
+    does. Not for scans, which are fitted as a whole. fitted: the filter in use; n_fits: how many were, the first
+    included.
     """
 
     def __init__(
@@ -37,18 +41,22 @@ class FollowingStream:
         *,
         out_dtype: DTypeLike = np.float32,
         every_frames: int = EVERY_FRAMES,
+        rest: float = 0.0,
         memory_frames: int = MEMORY_FRAMES,
     ) -> None:
         if any(dy for dy, _ in fitted.taps):
             raise LowdoseError("a filter over a scan cannot follow a stream: fit it to the scan")
-        self._fitted = fitted
+        self.fitted = fitted
         self._inner = fitted.stream(height, width, dtype, out_dtype=out_dtype)
-        self._every = every_frames
+        self._every_frames, self._rest = every_frames, rest
+        self._not_before_s = 0.0
         self._recent: deque[NDArray[np.float32]] = deque(maxlen=max(memory_frames, len(fitted.taps)))
         self._n_in = 0
+        self._n_since = 0
         self._worker: threading.Thread | None = None
-        self._ready: _core.FilterKernels | None = None
+        self._ready: tuple[BlindFilter, _core.FilterKernels] | None = None
         self.swaps: list[int] = []
+        self.n_fits = 1
 
     @property
     def latency_frames(self) -> int:
@@ -64,13 +72,17 @@ class FollowingStream:
         """Take one frame; return the next result, or None at the start. Errors as those of `lowdose.Stream.push`."""
         ready, self._ready = self._ready, None
         if ready is not None:
-            self._inner.use(ready)
+            self.fitted, kernels = ready
+            self._inner.use(kernels)
+            self.n_fits += 1
             self.swaps.append(self._n_in)
         result = self._inner.push(frame)
         part = np.array(middle(frame), np.float32)
-        self._recent.append(part.reshape(self._fitted.n_channels, *part.shape[-2:]))
+        self._recent.append(part.reshape(self.fitted.n_channels, *part.shape[-2:]))
         self._n_in += 1
-        if self._n_in % self._every == 0 and not (self._worker and self._worker.is_alive()):
+        self._n_since += 1
+        if self._is_due():
+            self._n_since = 0
             self._worker = threading.Thread(target=self._fit, args=(list(self._recent),), daemon=True)
             self._worker.start()
         return result
@@ -85,10 +97,16 @@ class FollowingStream:
         if self._worker is not None:
             self._worker.join()
 
+    def _is_due(self) -> bool:
+        if self._n_since < self._every_frames or (self._worker is not None and self._worker.is_alive()):
+            return False
+        return time.monotonic() >= self._not_before_s
+
     def _fit(self, recent: list[NDArray[np.float32]]) -> None:
-        level, window_frames = self._fitted.level[:, 0, 0], len(self._fitted.taps)
-        try:
+        start_s = time.monotonic()
+        with suppress(LowdoseError):  # constant frames, such as a closed shutter: the weights stay as they are
+            level, window_frames = self.fitted.level[:, 0, 0], len(self.fitted.taps)
             fitted = fit_movie([np.stack(recent)], level=level, window_frames=window_frames)
-        except LowdoseError:
-            return  # constant frames, such as a closed shutter: the weights stay as they are
-        self._ready = self._inner.prepare(fitted)
+            self._ready = fitted, self._inner.prepare(fitted)
+        end_s = time.monotonic()
+        self._not_before_s = end_s + self._rest * (end_s - start_s)

@@ -33,6 +33,7 @@ class Row:
     latency_ms: str
     origin: str
     note: str
+    model: str
 
 
 def iso_time(unix_ns: int) -> str:

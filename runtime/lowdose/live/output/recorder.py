@@ -6,7 +6,7 @@ import re
 import threading
 import time
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,7 @@ class Saved:
     provenance: dict[str, Any] = field(default_factory=dict)
     latency_ms: float | None = None
     note: str = ""
+    model: str = ""
 
 
 class Recorder:
@@ -129,7 +130,7 @@ class Recorder:
     def _save(self, saved: Saved) -> None:
         new_sequence = saved.sequence != self._sequence
         spec = self._spec(saved)
-        if self._file is None or self._file.spec != spec or (new_sequence and saved.scan):
+        if self._file is None or unlike(self._file.spec, spec) or (new_sequence and saved.scan):
             self._next_file(spec)
         assert self._file is not None and self._record is not None
         place = self._file.n_frames
@@ -147,6 +148,7 @@ class Recorder:
                 latency_ms="" if saved.latency_ms is None else f"{saved.latency_ms:.3f}",
                 origin=saved.origin,
                 note=saved.note,
+                model=saved.model,
             )
         )
         self._sequence, self._last_number = saved.sequence, saved.number
@@ -172,6 +174,13 @@ class Recorder:
         if self._file is not None and self._record is not None:
             self._file.close()
             self._record.close()
+            if self._file.n_frames == 0:  # the disk was full
+                self._record.path.unlink(missing_ok=True)
+
+
+def unlike(one: StackSpec, other: StackSpec) -> bool:
+    """Whether frames of the two cannot share a file. Which model made a frame is in its row."""
+    return replace(one, provenance={}) != replace(other, provenance={})
 
 
 def parts(path: Path) -> list[Path]:

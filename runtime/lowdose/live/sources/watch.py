@@ -62,6 +62,8 @@ class WatchSource(Source):
         n_done: Counter[str] = Counter()
         for origin in self.done:
             n_done[origin.rpartition("#")[0]] += 1
+        # Of what was done before, too, only the last files may have grown.
+        self._settled.update(sorted(n_done, key=lambda name: natural_order(Path(name)))[:-_MAY_GROW])
         poll_s = POLL_S
         while not self.stopping.wait(poll_s):
             start_s = time.monotonic()

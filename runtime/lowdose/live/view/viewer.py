@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from lowdose.errors import LowdoseError
-from lowdose.live.denoiser import Result
+from lowdose.live.arrival import Result
 from lowdose.live.frame import Source
 from lowdose.live.view.slot import Planes, Slot, slot_path
 from lowdose.live.virtual import Rings, VirtualImages
