@@ -73,6 +73,8 @@ def train(
         (run_dir / "settings.json").write_text(text, encoding="utf-8")
         log.write_text("", encoding="utf-8")
         checkpoint.save(run.state(), last)
+        if run.best_state:
+            checkpoint.save(run.best_contents(), best)
 
     with tqdm(total=100, disable=not show_progress, unit="%") as bar:
         while run.epoch == 0 or run.stopped_by() is None:

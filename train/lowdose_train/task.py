@@ -30,6 +30,8 @@ class Task(ABC):
     network: nn.Module
     data: list[dict[str, Any]]
     steps_per_epoch: int
+    first_weights_count: bool = False
+    """Whether the weights before the first step may turn out as the best."""
 
     @abstractmethod
     def __init__(self, settings: Settings, stacks: Mapping[str, Array], device: torch.device) -> None: ...

@@ -1,0 +1,265 @@
+"""The blind-feature network: a linear blind filter, separable features without the own pixel, a small perceptron.
+
+output = L + perceptron(L, features). L is the closed-form filter of `lowdose.wiener`. A feature is a separable
+filter of the frames and of L from which the own pixel's share is taken away, so that the network cannot see the noise of
+the pixel that it predicts (J-invariance: Batson and Royer 2019). Outside the frame all planes are zero; what is shown
+of the own pixel is then the same at every place, and the network is blind at edges and corners too.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+NEAR_PX = 5
+"""Side of the square whose mean stands for what the linear filter would see beyond the frame."""
+
+
+class LinearFilter(nn.Module):
+    """The closed-form filter: weight (n_channels, n_taps * n_channels, side, side), bias (n_channels,). Not trained."""
+
+    weight: Tensor
+    bias: Tensor
+
+    def __init__(self, n_channels: int, n_taps: int, side_px: int) -> None:
+        super().__init__()
+        self.register_buffer("weight", torch.zeros(n_channels, n_taps * n_channels, side_px, side_px))
+        self.register_buffer("bias", torch.zeros(n_channels))
+
+
+class ScanPlanes(nn.Module):
+    """What makes patterns of a scan into planes, (pattern - level) / scale: level, scale (1, height, width). taps:
+    (dy, dx) over the scan, (n_taps, 2)."""
+
+    level: Tensor
+    scale: Tensor
+    taps: Tensor
+
+    def __init__(self, n_taps: int, height: int, width: int) -> None:
+        super().__init__()
+        self.register_buffer("level", torch.zeros(1, height, width))
+        self.register_buffer("scale", torch.ones(1, height, width))
+        self.register_buffer("taps", torch.zeros(n_taps, 2, dtype=torch.int64))
+
+
+class Features(nn.Module):
+    """mix (n_channels, n_features, n_planes); vertical and horizontal (n_channels, n_features, side)."""
+
+    def __init__(self, n_channels: int, n_features: int, n_planes: int, side_px: int) -> None:
+        super().__init__()
+        self.mix = nn.Parameter(torch.zeros(n_channels, n_features, n_planes))
+        self.vertical = nn.Parameter(torch.zeros(n_channels, n_features, side_px))
+        self.horizontal = nn.Parameter(torch.zeros(n_channels, n_features, side_px))
+
+
+class Perceptron(nn.Module):
+    """Two hidden layers of ReLUs for each channel: weights (n_channels, n_out, n_in), biases (n_channels, n_out)."""
+
+    def __init__(self, n_channels: int, n_inputs: int, n_hidden: int) -> None:
+        super().__init__()
+        self.w1 = nn.Parameter(torch.zeros(n_channels, n_hidden, n_inputs))
+        self.b1 = nn.Parameter(torch.zeros(n_channels, n_hidden))
+        self.w2 = nn.Parameter(torch.zeros(n_channels, n_hidden, n_hidden))
+        self.b2 = nn.Parameter(torch.zeros(n_channels, n_hidden))
+        self.w3 = nn.Parameter(torch.zeros(n_channels, 1, n_hidden))
+        self.b3 = nn.Parameter(torch.zeros(n_channels, 1))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """(n_channels, n_inputs, n_pixels) -> (n_channels, n_pixels)."""
+        hidden = torch.relu(torch.baddbmm(self.b1[..., None], self.w1, inputs))
+        hidden = torch.relu(torch.baddbmm(self.b2[..., None], self.w2, hidden))
+        return torch.baddbmm(self.b3[..., None], self.w3, hidden)[:, 0]
+
+
+class BlindFeatureNetwork(nn.Module):
+    """One network per channel, which sees the planes of all channels and taps.
+
+    Planes are (batch, n_taps * n_channels, height, width), normalised, tap by tap, the own frame in the middle.
+    blind_px: side of the square around the pixel that is hidden in its own channel and frame, 1 or 3. pattern_px: of
+    a scan, height and width of its patterns.
+    """
+
+    def __init__(
+        self,
+        n_channels: int,
+        n_taps: int,
+        *,
+        linear_side_px: int,
+        side_px: int,
+        n_features: int,
+        n_hidden: int,
+        blind_px: int = 1,
+        pattern_px: tuple[int, int] | None = None,
+    ) -> None:
+        super().__init__()
+        self.n_channels, self.n_taps, self.blind_px = n_channels, n_taps, blind_px
+        self.filter = LinearFilter(n_channels, n_taps, linear_side_px)
+        self.features = Features(n_channels, n_features, n_taps * n_channels + 1, side_px)
+        self.perceptron = Perceptron(n_channels, n_features + 1, n_hidden)
+        self.scan = ScanPlanes(n_taps, *pattern_px) if pattern_px else None
+
+    @property
+    def reach_px(self) -> int:
+        """How far a feature reaches over the planes."""
+        return self.features.vertical.shape[-1] // 2
+
+    @property
+    def linear_reach_px(self) -> int:
+        return self.filter.weight.shape[-1] // 2
+
+    @property
+    def margin_px(self) -> int:
+        """How far the output sees: a feature of L."""
+        return self.reach_px + self.linear_reach_px
+
+    @property
+    def own_planes(self) -> list[int]:
+        """The plane of each channel's own frame."""
+        return [self.n_taps // 2 * self.n_channels + channel for channel in range(self.n_channels)]
+
+    def forward(self, planes: Tensor) -> Tensor:
+        """Planes of whole frames -> (batch, n_channels, height, width)."""
+        linear = self.linear(planes)
+        filled = self.filled(planes, linear)
+        own, r, edge = self.own(), self.reach_px, self.blind_px // 2
+        results = []
+        for c, plane in enumerate(self.own_planes):
+            seen = torch.cat([F.pad(planes, (r, r, r, r)), linear[:, c : c + 1]], 1)
+            mixed = F.conv2d(seen, self.features.mix[c, :, :, None, None])
+            n_features = mixed.shape[1]
+            rows = F.conv2d(mixed, self.features.vertical[c, :, None, :, None], groups=n_features)
+            share = F.conv2d(F.pad(planes[:, plane : plane + 1], (edge,) * 4), own[c, :, None])
+            features = F.conv2d(rows, self.features.horizontal[c, :, None, None, :], groups=n_features) - share
+            inputs = torch.cat([filled[:, c : c + 1], features], 1).transpose(0, 1)  # (n_inputs, batch, h, w)
+            correction = self.perceptron_of(c, inputs.flatten(1))
+            results.append(filled[:, c] + correction.view_as(filled[:, c]))
+        return torch.stack(results, 1)
+
+    def perceptron_of(self, channel: int, inputs: Tensor) -> Tensor:
+        """(n_inputs, n_pixels) -> (n_pixels)."""
+        p, c = self.perceptron, channel
+        hidden = torch.relu(p.w1[c] @ inputs + p.b1[c, :, None])
+        hidden = torch.relu(p.w2[c] @ hidden + p.b2[c, :, None])
+        return (p.w3[c] @ hidden + p.b3[c, :, None])[0]
+
+    def linear(self, planes: Tensor) -> Tensor:
+        """L, also `reach_px` beyond the frame's edges: (batch, n_channels, height + 2 reach, width + 2 reach).
+
+        Row by row of the kernels: one convolution along x, then a sum of shifted planes, several times as quick on a CPU
+        as one convolution with a channel or two of output.
+        """
+        weight = self.filter.weight
+        n_channels, n_planes, side, _ = weight.shape
+        margin = self.margin_px
+        by_row = weight.permute(2, 0, 1, 3).reshape(side * n_channels, n_planes, 1, side)
+        shares = F.conv2d(F.pad(planes, (margin,) * 4), by_row).unflatten(1, (side, n_channels))
+        height = shares.shape[3] - side + 1
+        total = self.filter.bias[:, None, None] + shares[:, 0, :, :height]
+        for dy in range(1, side):
+            total = total + shares[:, dy, :, dy : dy + height]
+        return total
+
+    def filled(self, planes: Tensor, linear: Tensor) -> Tensor:
+        """L within the frame, where what its window misses beyond the edges is a blind mean near the pixel."""
+        r, (height, width) = self.reach_px, planes.shape[-2:]
+        inside = linear[..., r : r + height, r : r + width]
+        n_channels, n_taps, reach = self.n_channels, self.n_taps, self.linear_reach_px
+        summed = self.filter.weight.unflatten(1, (n_taps, n_channels)).sum(1)  # (out, in, side, side)
+        ones = planes.new_ones(1, n_channels, height, width)
+        whole = summed.sum((2, 3))[:, :, None, None]
+        by_pair = summed.flatten(0, 1)[:, None]
+        seen = F.conv2d(F.pad(ones[:, :1], (reach,) * 4), by_pair).view(n_channels, n_channels, height, width)
+        near = torch.stack([self.near(planes, channel) for channel in range(n_channels)], 1)
+        return inside + torch.einsum("oihw,bihw->bohw", whole - seen, near)
+
+    def near(self, planes: Tensor, channel: int) -> Tensor:
+        """Mean of a channel over the taps and NEAR_PX x NEAR_PX pixels of the frame, the hidden ones left out."""
+        edge, blind = NEAR_PX // 2, self.blind_px
+        kernel = planes.new_ones(1, 1, NEAR_PX, NEAR_PX)
+        hidden = planes.new_ones(1, 1, blind, blind)
+        of_channel = planes[:, channel :: self.n_channels]
+        own = self.own_planes[channel]
+
+        def sums(all_taps: Tensor, of_own: Tensor) -> Tensor:
+            everything = F.conv2d(F.pad(all_taps, (edge,) * 4), kernel)
+            return (everything - F.conv2d(F.pad(of_own, (blind // 2,) * 4), hidden))[:, 0]
+
+        ones = torch.ones_like(planes[:1, :1])
+        total = sums(of_channel.sum(1, keepdim=True), planes[:, own : own + 1])
+        return total / sums(self.n_taps * ones, ones).clamp(min=1)
+
+    def own(self, centre: Tensor | None = None) -> Tensor:
+        """(n_channels, n_features, blind_px, blind_px): what a feature holds of the hidden pixels.
+
+        centre: (n_channels, side, side), the filter's weights in the own frame and channel, where they are not those of
+        the network: those of a flipped movie. L at d from the pixel has seen the hidden pixel at q with weight
+        centre[q - d].
+        """
+        if centre is None:
+            centre = self.centre()
+        features, edge, r = self.features, self.blind_px // 2, self.reach_px
+        own_planes = torch.tensor(self.own_planes, device=centre.device)
+        mix = features.mix.gather(2, own_planes[:, None, None].expand(-1, features.mix.shape[1], 1))[..., 0]
+        near = slice(r - edge, r + edge + 1)
+        direct = torch.einsum("cf,cfy,cfx->cfyx", mix, features.vertical[..., near], features.horizontal[..., near])
+        border = max(0, r + edge - centre.shape[-1] // 2)
+        centre = F.pad(centre, (border,) * 4)
+        middle = centre.shape[-1] // 2
+        steps = torch.arange(-edge, edge + 1, device=centre.device)[:, None] - torch.arange(
+            -r, r + 1, device=centre.device
+        )  # (blind, side): q - d
+        seen = centre[:, middle + steps[:, :, None, None], middle + steps]  # (c, q_y, d_y, q_x, d_x)
+        through = torch.einsum("cfa,cyaxb,cfb->cfyx", features.vertical, seen, features.horizontal)
+        return direct + features.mix[..., -1, None, None] * through
+
+    def centre(self) -> Tensor:
+        """The filter's weights in each channel's own frame, (n_channels, side, side)."""
+        return torch.stack([self.filter.weight[c, plane] for c, plane in enumerate(self.own_planes)])
+
+    def features_of_crops(self, planes: Tensor, linear: Tensor, centre: Tensor | None = None) -> Tensor:
+        """The features of square crops, by products with band matrices: on a CPU several times as quick as convolutions.
+
+        planes (n_planes, n_crops, side + 2 reach, side + 2 reach), linear (n_channels, ...) the same; centre as in
+        `own`. Returns (n_channels, n_features, n_crops * side * side).
+        """
+        features, (n_planes, n_crops, seen, _) = self.features, planes.shape
+        n_channels, n_features, length = features.vertical.shape
+        side = seen - length + 1
+        mixed = features.mix[..., :-1] @ planes.reshape(n_planes, -1)
+        mixed = mixed + features.mix[..., -1:] * linear.reshape(n_channels, 1, -1)
+        band = bands(length, side, planes.device)
+        across = (features.horizontal.flatten(0, 1) @ band).view(-1, side, seen)
+        down = (features.vertical.flatten(0, 1) @ band).view(-1, 1, side, seen)
+        rows = torch.bmm(mixed.view(-1, n_crops * seen, seen), across.transpose(1, 2))
+        result = torch.matmul(down, rows.view(-1, n_crops, seen, side)).view(
+            n_channels, n_features, n_crops, side, side
+        )
+        return (result - self.share_of_crops(planes, side, centre)).flatten(2)
+
+    def share_of_crops(self, planes: Tensor, side: int, centre: Tensor | None) -> Tensor:
+        """(n_channels, n_features, n_crops, side, side): the hidden pixels in the features of crops."""
+        r, edge, own = self.reach_px, self.blind_px // 2, self.own(centre)
+        shown = planes[self.own_planes]
+        share = torch.zeros(())
+        for i in range(self.blind_px):
+            for j in range(self.blind_px):
+                y, x = r - edge + i, r - edge + j
+                pixel = shown[:, None, :, y : y + side, x : x + side]
+                share = share + own[..., i, j, None, None, None] * pixel
+        return share
+
+    def on_crops(self, planes: Tensor, linear: Tensor, filled: Tensor, centre: Tensor | None = None) -> Tensor:
+        """As `features_of_crops`, with the filled L of the crops (n_channels, n_crops, side, side) -> like filled."""
+        features = self.features_of_crops(planes, linear, centre)
+        inputs = torch.cat([filled.flatten(1)[:, None], features], 1)
+        return filled + self.perceptron(inputs).view_as(filled)
+
+
+def bands(length: int, side: int, device: torch.device) -> Tensor:
+    """(length, side * (side + length - 1)): kernel @ bands is the matrix of its correlation, row by row."""
+    result = torch.zeros(length, side, side + length - 1, device=device)
+    row = torch.arange(side, device=device)
+    for tap in range(length):
+        result[tap, row, row + tap] = 1
+    return result.flatten(1)

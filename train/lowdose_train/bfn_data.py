@@ -1,0 +1,167 @@
+"""Noisy frames as the blind-feature network learns from them: normalised planes, L beside them, tiles held out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lowdose_train.bfn import BlindFeatureNetwork
+from lowdose_train.data import Array
+from lowdose_train.windows import below
+
+MOST_HELD_OUT_TILES = 192
+
+
+@dataclass(frozen=True)
+class TrainingFrames:
+    """Frames of one file on the device.
+
+    frames (n_frames, n_channels, height, width), float32. taps (n_frames, n_taps): the numbers of the frames that
+    the network sees for each. offset, scale (n_frames, n_channels): of each frame's window; (frame - offset) / scale
+    are its planes. weights (height, width): what a pixel's error counts. held_out: (frame, y, x) of the square
+    tiles that are no training targets; targets (n_frames, height, width) is 0 there and 1 elsewhere. linear, filled: see
+    `BlindFeatureNetwork`.
+    """
+
+    frames: Tensor
+    taps: NDArray[np.int_]
+    offset: Tensor
+    scale: Tensor
+    weights: Tensor
+    held_out: list[tuple[int, int, int]]
+    tile_px: int
+    linear: Tensor
+    filled: Tensor
+    targets: Tensor
+
+    def weight(self, frame: int, y: int, x: int) -> Tensor:
+        """What the errors of a held-out tile count."""
+        return self.weights[y : y + self.tile_px, x : x + self.tile_px]
+
+    def crop(self, frame: int, y: int, x: int, side: int, reach: int) -> tuple[Tensor, ...]:
+        """Planes (n_planes, side + 2 reach, ...), linear (n_channels, the same), filled and targets (.., side, side)."""
+        height, width = self.frames.shape[-2:]
+        seen = (slice(max(0, y - reach), y + side + reach), slice(max(0, x - reach), x + side + reach))
+        outside = (
+            max(0, reach - x),
+            max(0, x + side + reach - width),
+            max(0, reach - y),
+            max(0, y + side + reach - height),
+        )
+        taps = self.frames[torch.from_numpy(self.taps[frame]), :, seen[0], seen[1]]
+        planes = F.pad(normalised(taps, self.offset[frame], self.scale[frame])[0], outside)
+        wide = (slice(y, y + side + 2 * reach), slice(x, x + side + 2 * reach))
+        here = (slice(y, y + side), slice(x, x + side))
+        targets = self.targets[frame, here[0], here[1]] * self.weights[here]
+        return planes, self.linear[frame, :, wide[0], wide[1]], self.filled[frame, :, here[0], here[1]], targets
+
+
+def normalised(taps: Tensor, offset: Tensor, scale: Tensor) -> Tensor:
+    """(n_taps, n_channels, ...) -> (1, n_taps * n_channels, ...)."""
+    return ((taps - offset[:, None, None]) / scale[:, None, None]).flatten(0, 1)[None]
+
+
+@torch.no_grad()
+def prepare_frames(
+    network: BlindFeatureNetwork,
+    frames: Array,
+    taps: NDArray[np.int_],
+    moments: tuple[Tensor, Tensor],
+    *,
+    tile_px: int,
+    held_out: float,
+    weights: Tensor,
+    generator: torch.Generator,
+) -> TrainingFrames:
+    """Frames (n_frames, n_channels, height, width) with the L of a network whose filter is set.
+
+    moments: offset and scale of each frame's window, as in `TrainingFrames`. held_out: share of the tiles.
+    """
+    device = network.filter.weight.device
+    n_frames, _, height, width = frames.shape
+    on_device = torch.from_numpy(np.asarray(frames, np.float32)).to(device)
+    offset, scale = (moment.to(device) for moment in moments)
+    tiles = [
+        (t, y, x)
+        for t in range(n_frames)
+        for y in range(0, height - tile_px + 1, tile_px)
+        for x in range(0, width - tile_px + 1, tile_px)
+    ]
+    n_held_out = min(max(1, round(held_out * len(tiles))), MOST_HELD_OUT_TILES)
+    chosen = [tiles[int(i)] for i in torch.randperm(len(tiles), generator=generator)[:n_held_out]]
+    targets = torch.ones(n_frames, height, width, device=device)
+    if len(tiles) > 1:
+        for t, y, x in chosen:
+            targets[t, y : y + tile_px, x : x + tile_px] = 0
+    linear, filled = [], []
+    for t in range(n_frames):
+        planes = normalised(on_device[taps[t]], offset[t], scale[t])
+        linear.append(network.linear(planes)[0])
+        filled.append(network.filled(planes, linear[-1][None])[0])
+    return TrainingFrames(
+        on_device,
+        taps,
+        offset,
+        scale,
+        weights.to(device),
+        chosen,
+        tile_px,
+        torch.stack(linear),
+        torch.stack(filled),
+        targets,
+    )
+
+
+@dataclass(frozen=True)
+class Crops:
+    """Crops of the network's input side by side: planes (n_planes, n_crops, ...), linear and filled
+    (n_channels, n_crops, ...), targets (n_crops, side, side), the weight of each pixel's error.
+
+    centre: as in `BlindFeatureNetwork.own`, where the crops are flipped.
+    """
+
+    planes: Tensor
+    linear: Tensor
+    filled: Tensor
+    targets: Tensor
+    centre: Tensor | None = None
+
+    @staticmethod
+    def of(parts: list[tuple[Tensor, ...]]) -> Crops:
+        planes, linear, filled, targets = (torch.stack(part) for part in zip(*parts, strict=True))
+        return Crops(planes.transpose(0, 1), linear.transpose(0, 1), filled.transpose(0, 1), targets)
+
+    def turned(self, network: BlindFeatureNetwork, generator: torch.Generator) -> Crops:
+        """All crops flipped along time, y and x, and transposed, each or not by chance: eight times as much data.
+
+        L is that of the filter that is flipped too, so the own pixel's share in it is another.
+        """
+        values = [self.planes, self.linear, self.filled, self.targets, network.centre()]
+        axes = [axis for axis in (-2, -1) if below(2, generator)]
+        if axes:
+            values = [value.flip(axes) for value in values]
+        if below(2, generator):
+            values = [value.transpose(-2, -1) for value in values]
+        planes, linear, filled, targets, centre = values
+        if below(2, generator):
+            by_tap = planes.unflatten(0, (network.n_taps, network.n_channels))
+            planes = by_tap.flip(0).flatten(0, 1)
+        return Crops(planes.contiguous(), linear, filled, targets, centre)
+
+
+def window_moments(frames: Array, taps: NDArray[np.int_]) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation, per channel, of the frames that the network sees: (n_frames, n_channels) each.
+
+    As the core has them when the model runs.
+    """
+    means = frames.mean(axis=(2, 3), dtype=np.float64)
+    squares = np.stack([np.square(frame, dtype=np.float64).mean(axis=(1, 2)) for frame in frames])
+    offset = means[taps].mean(axis=1)
+    std = np.sqrt(np.maximum(squares[taps].mean(axis=1) - offset**2, 0))
+    scale = np.where(std > 0, std, 1)
+    return torch.from_numpy(offset).float(), torch.from_numpy(scale).float()

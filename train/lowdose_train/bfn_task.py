@@ -1,0 +1,232 @@
+"""Training of the blind-feature network on noisy movies or single frames, of one or several channels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from lowdose.errors import LowdoseError
+from lowdose.sample import middle, neighbour
+from lowdose.wiener import BlindFilter, fit_movie
+from lowdose_train import bfn_start
+from lowdose_train.bfn import BlindFeatureNetwork
+from lowdose_train.bfn_data import Crops, TrainingFrames, prepare_frames, window_moments
+from lowdose_train.data import Array, check_frames, read_channels
+from lowdose_train.settings import Settings
+from lowdose_train.task import Task
+from lowdose_train.windows import below
+
+STEPS_PER_EPOCH = 50
+N_START_BATCHES = 4
+"""Batches on which the first features get their size."""
+LEARNED_PIXELS = 8e6
+"""Pixels of all frames and channels of a file that are learned from, as many as the closed-form filter is fitted to."""
+MOST_FRAMES = 256
+SMALLEST_PX = 16
+AXES = "n_frames, n_channels, height, width"
+
+
+class BfnTask(Task):
+    """The network on noisy movies (n_frames, n_channels, height, width); one frame is enough.
+
+    The closed-form filter is fitted to the same frames first; its choice of frames is the network's. It stays as it
+    is: what learns are the features and the perceptron.
+    """
+
+    network: BlindFeatureNetwork
+    first_weights_count = True
+    steps_per_epoch = STEPS_PER_EPOCH
+
+    def __init__(self, settings: Settings, stacks: Mapping[str, Array], device: torch.device) -> None:
+        self.settings, self.device = settings, device
+        self.names = list(stacks)
+        self.data = [{"name": name, "shape": list(np.shape(frames))} for name, frames in stacks.items()]
+        self.stacks = self.learned(stacks)
+        shortest = min(min(frames.shape[2:]) for frames in self.stacks)
+        if shortest < SMALLEST_PX:
+            raise LowdoseError(f"frames of {shortest} pixels are too small: bfn learns from {SMALLEST_PX} or more")
+        self.crop_px = settings.crop_for(shortest)
+        self.filter = self.fit()
+        self.network = network_of(self.filter, settings).to(device)
+        self.frames: list[TrainingFrames] = []
+
+    def learned(self, stacks: Mapping[str, Array]) -> list[Array]:
+        """The frames to learn from, (n_frames, n_channels, height, width) each. Raises LowdoseError for other data."""
+        for name, frames in stacks.items():
+            check_frames(name, frames, AXES)
+        if len({frames.shape[1] for frames in stacks.values()}) > 1:
+            raise LowdoseError("the files have different numbers of channels; bfn learns from files of as many")
+        return [learned_part(frames) for frames in stacks.values()]
+
+    def fit(self) -> BlindFilter:
+        """The closed-form filter of the normalised frames."""
+        height, width = (min(frames.shape[axis] for frames in self.stacks) for axis in (2, 3))
+        runs = []
+        for frames in self.stacks:
+            run, axes = np.asarray(frames, np.float32), (0, 2, 3)
+            level, std = run.mean(axes, keepdims=True), run.std(axes, keepdims=True)
+            runs.append(((run - level) / np.where(std > 0, std, 1))[..., :height, :width])
+        level = np.zeros(runs[0].shape[1], np.float32)
+        return fit_movie(runs, level=level, window_frames=self.settings.taps)
+
+    @staticmethod
+    def read(path: Path, axes: str | None, channel: int | None, settings: Settings) -> Array:
+        frames = read_channels(path, axes, settings.max_stack_mb)
+        if channel is None:
+            return frames
+        if not 0 <= channel < frames.shape[1]:
+            raise LowdoseError(
+                f"{path} has {frames.shape[1]} channel(s), counted from 0; channel {channel} is not there"
+            )
+        return frames[:, channel : channel + 1]
+
+    @staticmethod
+    def network_for(settings: Settings, weights: Mapping[str, Tensor]) -> nn.Module:
+        n_channels, n_features, side = weights["features.vertical"].shape
+        _, n_planes, linear_side, _ = weights["filter.weight"].shape
+        return BlindFeatureNetwork(
+            n_channels,
+            n_planes // n_channels,
+            linear_side_px=linear_side,
+            side_px=side,
+            n_features=n_features,
+            n_hidden=weights["perceptron.b1"].shape[1],
+            blind_px=settings.blind_px,
+            pattern_px=tuple(weights["scan.level"].shape[1:]) if "scan.level" in weights else None,
+        )
+
+    def draw(self, generator: torch.Generator) -> None:
+        bfn_start.draw(self.network, generator)
+        set_filter(self.network, self.filter)
+
+    def prepare(self, generator: torch.Generator) -> None:
+        set_filter(self.network, self.filter)  # fine-tuning: weights of a checkpoint, filter of these frames
+        self.look(generator)
+        if not self.network.perceptron.w3.any():
+            self.scale_features(generator)
+
+    def look(self, generator: torch.Generator) -> None:
+        """Normalise the frames and run the filter over them."""
+        for frames in self.stacks:
+            taps = self.taps_of(len(frames))
+            self.frames.append(
+                prepare_frames(
+                    self.network,
+                    frames,
+                    taps,
+                    self.moments(frames, taps),
+                    tile_px=self.crop_px,
+                    held_out=self.settings.held_out,
+                    weights=self.error_weights(frames),
+                    generator=generator,
+                )
+            )
+
+    def taps_of(self, n_frames: int) -> NDArray[np.int_]:
+        """The numbers of the frames that the network sees for each, (n_frames, n_taps)."""
+        reach = self.network.n_taps // 2
+        return np.array([[neighbour(t, dt, n_frames) for dt in range(-reach, reach + 1)] for t in range(n_frames)])
+
+    def moments(self, frames: Array, taps: NDArray[np.int_]) -> tuple[Tensor, Tensor]:
+        return window_moments(frames, taps)
+
+    def error_weights(self, frames: Array) -> Tensor:
+        """(height, width): what the error of a pixel counts."""
+        return torch.ones(frames.shape[2:])
+
+    @torch.no_grad()
+    def scale_features(self, generator: torch.Generator) -> None:
+        """Give the first features and L, as the perceptron sees them, a mean square of one."""
+        batches = [self.batch(generator) for _ in range(N_START_BATCHES)]
+        network = self.network
+        squares = torch.stack(
+            [network.features_of_crops(b.planes, b.linear, b.centre).square().mean(2) for b in batches]
+        )
+        network.features.mix /= squares.mean(0).sqrt().clamp(min=1e-6)[..., None]
+        level = torch.stack([b.filled.square().mean((1, 2, 3)) for b in batches]).mean(0)
+        network.perceptron.w1[..., 0] /= level.sqrt().clamp(min=1e-6)[:, None]
+
+    def batch(self, generator: torch.Generator) -> Crops:
+        parts = []
+        for _ in range(self.settings.batch_size):
+            frames = self.frames[below(len(self.frames), generator)]
+            n_frames, _, height, width = frames.frames.shape
+            t, y, x = (below(n, generator) for n in (n_frames, height - self.crop_px + 1, width - self.crop_px + 1))
+            parts.append(frames.crop(t, y, x, self.crop_px, self.network.reach_px))
+        return Crops.of(parts).turned(self.network, generator)
+
+    def loss(self, network: nn.Module, batch: Crops) -> Tensor:
+        """Weighted mean square of what the network predicts of the noisy pixels less those."""
+        assert isinstance(network, BlindFeatureNetwork)
+        r, side = network.reach_px, self.crop_px
+        noisy = batch.planes[network.own_planes][..., r : r + side, r : r + side]
+        errors = (network.on_crops(batch.planes, batch.linear, batch.filled, batch.centre) - noisy).square()
+        return (errors * batch.targets).sum() / (network.n_channels * batch.targets.sum().clamp(min=1e-12))
+
+    def held_out_loss(self, network: nn.Module) -> float:
+        """Relative to the filter's, so that 0 is the filter, and less is better."""
+        return self.held_out_of(network) - self.held_out_of(None)
+
+    def held_out_of(self, network: nn.Module | None) -> float:
+        """Mean square over the held-out tiles, of the network or (None) of the filter."""
+        total = count = 0.0
+        r, side = self.network.reach_px, self.crop_px
+        for frames in self.frames:
+            for first in range(0, len(frames.held_out), self.settings.batch_size):
+                tiles = frames.held_out[first : first + self.settings.batch_size]
+                crops = Crops.of([frames.crop(*tile, side, r) for tile in tiles])
+                noisy = crops.planes[self.network.own_planes][..., r : r + side, r : r + side]
+                result = crops.filled
+                if network is not None:
+                    assert isinstance(network, BlindFeatureNetwork)
+                    result = network.on_crops(crops.planes, crops.linear, crops.filled)
+                errors = (result - noisy).square() * torch.stack([frames.weight(*tile) for tile in tiles])
+                total += float(errors.sum())
+                count += errors.numel()
+        return total / count
+
+    def scores(self, network: nn.Module) -> list[dict[str, Any]]:
+        """How much of the filter's mean squared error, noise included, the network takes away on the held-out tiles."""
+        linear = self.held_out_of(None)
+        network = network.to(self.device)
+        gained = (linear - self.held_out_of(network)) / linear
+        network.cpu()
+        return [{"name": ", ".join(self.names), "gain_over_filter": gained}]
+
+
+def learned_part(frames: Array) -> Array:
+    """At most MOST_FRAMES frames from the middle of a movie, and of large frames the middle."""
+    first = max(0, len(frames) - MOST_FRAMES) // 2
+    part = frames[first : first + MOST_FRAMES]
+    side = int((LEARNED_PIXELS / (part.shape[0] * part.shape[1])) ** 0.5)
+    return middle(part, max(side, SMALLEST_PX))
+
+
+def network_of(fitted: BlindFilter, settings: Settings) -> BlindFeatureNetwork:
+    return BlindFeatureNetwork(
+        fitted.n_channels,
+        len(fitted.taps),
+        linear_side_px=2 * fitted.radius_px + 1,
+        side_px=settings.side_px,
+        n_features=settings.n_features,
+        n_hidden=settings.n_hidden,
+        blind_px=settings.blind_px,
+        pattern_px=fitted.level.shape[1:] if fitted.level.shape[1:] != (1, 1) else None,
+    )
+
+
+@torch.no_grad()
+def set_filter(network: BlindFeatureNetwork, fitted: BlindFilter) -> None:
+    """Put the weights of a fitted filter, those inside a sequence, into the network."""
+    weights = torch.from_numpy(fitted.weights[len(fitted.weights) // 2])  # (out, taps, in, side, side)
+    network.filter.weight.copy_(weights.flatten(1, 2))
+    if network.scan is not None:
+        network.scan.level.copy_(torch.from_numpy(fitted.level))
+        network.scan.scale.copy_(torch.from_numpy(fitted.scale))
+        network.scan.taps.copy_(torch.tensor(fitted.taps))
