@@ -1,9 +1,9 @@
 """The blind-feature network: a linear blind filter, separable features without the own pixel, a small perceptron.
 
 output = L + perceptron(L, features). L is the closed-form filter of `lowdose.wiener`. A feature is a separable
-filter of the frames and of L from which the own pixel's share is taken away, so that the network cannot see the noise of
-the pixel that it predicts (J-invariance: Batson and Royer 2019). Outside the frame all planes are zero; what is shown
-of the own pixel is then the same at every place, and the network is blind at edges and corners too.
+filter of the frames and of L from which the own pixel's share is taken away, so that the network cannot see the noise
+of the pixel that it predicts (J-invariance: Batson and Royer 2019). Outside the frame all planes are zero; what is
+shown of the own pixel is then the same at every place, and the network is blind at edges and corners too.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ class BlindFeatureNetwork(nn.Module):
     def forward(self, planes: Tensor) -> Tensor:
         """Planes of whole frames -> (batch, n_channels, height, width)."""
         linear = self.linear(planes)
-        filled = self.filled(planes, linear)
+        border = self.border(planes)
         own, r, edge = self.own(), self.reach_px, self.blind_px // 2
         results = []
         for c, plane in enumerate(self.own_planes):
@@ -131,9 +131,10 @@ class BlindFeatureNetwork(nn.Module):
             rows = F.conv2d(mixed, self.features.vertical[c, :, None, :, None], groups=n_features)
             share = F.conv2d(F.pad(planes[:, plane : plane + 1], (edge,) * 4), own[c, :, None])
             features = F.conv2d(rows, self.features.horizontal[c, :, None, None, :], groups=n_features) - share
-            inputs = torch.cat([filled[:, c : c + 1], features], 1).transpose(0, 1)  # (n_inputs, batch, h, w)
+            inside = linear[:, c, r : linear.shape[2] - r, r : linear.shape[3] - r]
+            inputs = torch.cat([inside[:, None], features], 1).transpose(0, 1)  # (n_inputs, batch, h, w)
             correction = self.perceptron_of(c, inputs.flatten(1))
-            results.append(filled[:, c] + correction.view_as(filled[:, c]))
+            results.append(inside + border[:, c] + correction.view_as(inside))
         return torch.stack(results, 1)
 
     def perceptron_of(self, channel: int, inputs: Tensor) -> Tensor:
@@ -146,8 +147,8 @@ class BlindFeatureNetwork(nn.Module):
     def linear(self, planes: Tensor) -> Tensor:
         """L, also `reach_px` beyond the frame's edges: (batch, n_channels, height + 2 reach, width + 2 reach).
 
-        Row by row of the kernels: one convolution along x, then a sum of shifted planes, several times as quick on a CPU
-        as one convolution with a channel or two of output.
+        Row by row of the kernels: one convolution along x, then a sum of shifted planes, several times as quick on a
+        CPU as one convolution with a channel or two of output.
         """
         weight = self.filter.weight
         n_channels, n_planes, side, _ = weight.shape
@@ -160,18 +161,19 @@ class BlindFeatureNetwork(nn.Module):
             total = total + shares[:, dy, :, dy : dy + height]
         return total
 
-    def filled(self, planes: Tensor, linear: Tensor) -> Tensor:
-        """L within the frame, where what its window misses beyond the edges is a blind mean near the pixel."""
-        r, (height, width) = self.reach_px, planes.shape[-2:]
-        inside = linear[..., r : r + height, r : r + width]
+    def border(self, planes: Tensor) -> Tensor:
+        """What L misses beyond the frame's edges, if it is there as it is near the pixel: (batch, n_channels, h, w).
+
+        Without it L, and the output, fall towards the mean of the frame at its edges.
+        """
         n_channels, n_taps, reach = self.n_channels, self.n_taps, self.linear_reach_px
+        height, width = planes.shape[-2:]
         summed = self.filter.weight.unflatten(1, (n_taps, n_channels)).sum(1)  # (out, in, side, side)
-        ones = planes.new_ones(1, n_channels, height, width)
-        whole = summed.sum((2, 3))[:, :, None, None]
-        by_pair = summed.flatten(0, 1)[:, None]
-        seen = F.conv2d(F.pad(ones[:, :1], (reach,) * 4), by_pair).view(n_channels, n_channels, height, width)
+        ones = planes.new_ones(1, 1, height, width)
+        seen = F.conv2d(F.pad(ones, (reach,) * 4), summed.flatten(0, 1)[:, None])[0].unflatten(0, summed.shape[:2])
+        missing = summed.sum((2, 3))[:, :, None, None] - seen
         near = torch.stack([self.near(planes, channel) for channel in range(n_channels)], 1)
-        return inside + torch.einsum("oihw,bihw->bohw", whole - seen, near)
+        return torch.einsum("oihw,bihw->bohw", missing, near)
 
     def near(self, planes: Tensor, channel: int) -> Tensor:
         """Mean of a channel over the taps and NEAR_PX x NEAR_PX pixels of the frame, the hidden ones left out."""
@@ -218,7 +220,7 @@ class BlindFeatureNetwork(nn.Module):
         return torch.stack([self.filter.weight[c, plane] for c, plane in enumerate(self.own_planes)])
 
     def features_of_crops(self, planes: Tensor, linear: Tensor, centre: Tensor | None = None) -> Tensor:
-        """The features of square crops, by products with band matrices: on a CPU several times as quick as convolutions.
+        """The features of square crops, by products with band matrices, on a CPU several times as quick as convolutions.
 
         planes (n_planes, n_crops, side + 2 reach, side + 2 reach), linear (n_channels, ...) the same; centre as in
         `own`. Returns (n_channels, n_features, n_crops * side * side).
@@ -249,11 +251,13 @@ class BlindFeatureNetwork(nn.Module):
                 share = share + own[..., i, j, None, None, None] * pixel
         return share
 
-    def on_crops(self, planes: Tensor, linear: Tensor, filled: Tensor, centre: Tensor | None = None) -> Tensor:
-        """As `features_of_crops`, with the filled L of the crops (n_channels, n_crops, side, side) -> like filled."""
+    def on_crops(self, planes: Tensor, linear: Tensor, border: Tensor, centre: Tensor | None = None) -> Tensor:
+        """As `features_of_crops`; border: that of the crops, (n_channels, n_crops, side, side) like the result."""
         features = self.features_of_crops(planes, linear, centre)
-        inputs = torch.cat([filled.flatten(1)[:, None], features], 1)
-        return filled + self.perceptron(inputs).view_as(filled)
+        r, side = self.reach_px, border.shape[-1]
+        inside = linear[..., r : r + side, r : r + side]
+        inputs = torch.cat([inside.flatten(1)[:, None], features], 1)
+        return inside + border + self.perceptron(inputs).view_as(border)
 
 
 def bands(length: int, side: int, device: torch.device) -> Tensor:

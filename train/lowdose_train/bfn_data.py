@@ -24,7 +24,7 @@ class TrainingFrames:
     frames (n_frames, n_channels, height, width), float32. taps (n_frames, n_taps): the numbers of the frames that
     the network sees for each. offset, scale (n_frames, n_channels): of each frame's window; (frame - offset) / scale
     are its planes. weights (height, width): what a pixel's error counts. held_out: (frame, y, x) of the square
-    tiles that are no training targets; targets (n_frames, height, width) is 0 there and 1 elsewhere. linear, filled: see
+    tiles that are no training targets; targets (n_frames, height, width) is 0 there and 1 elsewhere. linear, border: see
     `BlindFeatureNetwork`.
     """
 
@@ -36,7 +36,7 @@ class TrainingFrames:
     held_out: list[tuple[int, int, int]]
     tile_px: int
     linear: Tensor
-    filled: Tensor
+    border: Tensor
     targets: Tensor
 
     def weight(self, frame: int, y: int, x: int) -> Tensor:
@@ -44,7 +44,7 @@ class TrainingFrames:
         return self.weights[y : y + self.tile_px, x : x + self.tile_px]
 
     def crop(self, frame: int, y: int, x: int, side: int, reach: int) -> tuple[Tensor, ...]:
-        """Planes (n_planes, side + 2 reach, ...), linear (n_channels, the same), filled and targets (.., side, side)."""
+        """Planes (n_planes, side + 2 reach, ...), linear (n_channels, the same), border and targets (.., side, side)."""
         height, width = self.frames.shape[-2:]
         seen = (slice(max(0, y - reach), y + side + reach), slice(max(0, x - reach), x + side + reach))
         outside = (
@@ -58,7 +58,7 @@ class TrainingFrames:
         wide = (slice(y, y + side + 2 * reach), slice(x, x + side + 2 * reach))
         here = (slice(y, y + side), slice(x, x + side))
         targets = self.targets[frame, here[0], here[1]] * self.weights[here]
-        return planes, self.linear[frame, :, wide[0], wide[1]], self.filled[frame, :, here[0], here[1]], targets
+        return planes, self.linear[frame, :, wide[0], wide[1]], self.border[frame, :, here[0], here[1]], targets
 
 
 def normalised(taps: Tensor, offset: Tensor, scale: Tensor) -> Tensor:
@@ -98,11 +98,11 @@ def prepare_frames(
     if len(tiles) > 1:
         for t, y, x in chosen:
             targets[t, y : y + tile_px, x : x + tile_px] = 0
-    linear, filled = [], []
+    linear, border = [], []
     for t in range(n_frames):
         planes = normalised(on_device[taps[t]], offset[t], scale[t])
         linear.append(network.linear(planes)[0])
-        filled.append(network.filled(planes, linear[-1][None])[0])
+        border.append(network.border(planes)[0])
     return TrainingFrames(
         on_device,
         taps,
@@ -112,14 +112,14 @@ def prepare_frames(
         chosen,
         tile_px,
         torch.stack(linear),
-        torch.stack(filled),
+        torch.stack(border),
         targets,
     )
 
 
 @dataclass(frozen=True)
 class Crops:
-    """Crops of the network's input side by side: planes (n_planes, n_crops, ...), linear and filled
+    """Crops of the network's input side by side: planes (n_planes, n_crops, ...), linear and border
     (n_channels, n_crops, ...), targets (n_crops, side, side), the weight of each pixel's error.
 
     centre: as in `BlindFeatureNetwork.own`, where the crops are flipped.
@@ -127,31 +127,31 @@ class Crops:
 
     planes: Tensor
     linear: Tensor
-    filled: Tensor
+    border: Tensor
     targets: Tensor
     centre: Tensor | None = None
 
     @staticmethod
     def of(parts: list[tuple[Tensor, ...]]) -> Crops:
-        planes, linear, filled, targets = (torch.stack(part) for part in zip(*parts, strict=True))
-        return Crops(planes.transpose(0, 1), linear.transpose(0, 1), filled.transpose(0, 1), targets)
+        planes, linear, border, targets = (torch.stack(part) for part in zip(*parts, strict=True))
+        return Crops(planes.transpose(0, 1), linear.transpose(0, 1), border.transpose(0, 1), targets)
 
     def turned(self, network: BlindFeatureNetwork, generator: torch.Generator) -> Crops:
         """All crops flipped along time, y and x, and transposed, each or not by chance: eight times as much data.
 
         L is that of the filter that is flipped too, so the own pixel's share in it is another.
         """
-        values = [self.planes, self.linear, self.filled, self.targets, network.centre()]
+        values = [self.planes, self.linear, self.border, self.targets, network.centre()]
         axes = [axis for axis in (-2, -1) if below(2, generator)]
         if axes:
             values = [value.flip(axes) for value in values]
         if below(2, generator):
             values = [value.transpose(-2, -1) for value in values]
-        planes, linear, filled, targets, centre = values
+        planes, linear, border, targets, centre = values
         if below(2, generator):
             by_tap = planes.unflatten(0, (network.n_taps, network.n_channels))
             planes = by_tap.flip(0).flatten(0, 1)
-        return Crops(planes.contiguous(), linear, filled, targets, centre)
+        return Crops(planes.contiguous(), linear, border, targets, centre)
 
 
 def window_moments(frames: Array, taps: NDArray[np.int_]) -> tuple[Tensor, Tensor]:

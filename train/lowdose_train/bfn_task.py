@@ -149,7 +149,7 @@ class BfnTask(Task):
             [network.features_of_crops(b.planes, b.linear, b.centre).square().mean(2) for b in batches]
         )
         network.features.mix /= squares.mean(0).sqrt().clamp(min=1e-6)[..., None]
-        level = torch.stack([b.filled.square().mean((1, 2, 3)) for b in batches]).mean(0)
+        level = torch.stack([b.linear.square().mean((1, 2, 3)) for b in batches]).mean(0)
         network.perceptron.w1[..., 0] /= level.sqrt().clamp(min=1e-6)[:, None]
 
     def batch(self, generator: torch.Generator) -> Crops:
@@ -166,7 +166,7 @@ class BfnTask(Task):
         assert isinstance(network, BlindFeatureNetwork)
         r, side = network.reach_px, self.crop_px
         noisy = batch.planes[network.own_planes][..., r : r + side, r : r + side]
-        errors = (network.on_crops(batch.planes, batch.linear, batch.filled, batch.centre) - noisy).square()
+        errors = (network.on_crops(batch.planes, batch.linear, batch.border, batch.centre) - noisy).square()
         return (errors * batch.targets).sum() / (network.n_channels * batch.targets.sum().clamp(min=1e-12))
 
     def held_out_loss(self, network: nn.Module) -> float:
@@ -182,10 +182,11 @@ class BfnTask(Task):
                 tiles = frames.held_out[first : first + self.settings.batch_size]
                 crops = Crops.of([frames.crop(*tile, side, r) for tile in tiles])
                 noisy = crops.planes[self.network.own_planes][..., r : r + side, r : r + side]
-                result = crops.filled
-                if network is not None:
+                if network is None:
+                    result = crops.linear[..., r : r + side, r : r + side] + crops.border
+                else:
                     assert isinstance(network, BlindFeatureNetwork)
-                    result = network.on_crops(crops.planes, crops.linear, crops.filled)
+                    result = network.on_crops(crops.planes, crops.linear, crops.border)
                 errors = (result - noisy).square() * torch.stack([frames.weight(*tile) for tile in tiles])
                 total += float(errors.sum())
                 count += errors.numel()
