@@ -47,3 +47,40 @@ def window(stack, index, taps):
         choices += sorted(set(range(len(stack))) - {index}, key=lambda t: abs(t - index - tap))
         chosen.append(stack[next((t for t in choices if 0 <= t < len(stack)), index)])
     return np.stack(chosen)
+
+
+def blind_features(frames, weights):
+    """The blind-feature network by its definition: frames (n_taps, C, height, width) -> (C, height, width), float64.
+
+    weights: as `lowdose_export.blind_features.blind_features` describes them, by name.
+    """
+    w = {name: np.asarray(value, np.float64) for name, value in weights.items()}
+    n_taps, n_channels, height, width = frames.shape
+    ly, lx = w["linear"].shape[-2:]
+    wy, wx = w["vertical"].shape[-1], w["horizontal"].shape[-1]
+    ry, rx = wy // 2, wx // 2
+    planes = frames.reshape(-1, height, width).astype(np.float64)
+    out = np.zeros((n_channels, height, width))
+    for c in range(n_channels):
+        surrounded = np.pad(planes, [(0, 0), (ry + ly // 2,) * 2, (rx + lx // 2,) * 2])
+        filtered = w["linear_bias"][c] + correlate(surrounded, w["linear"][c])
+        inputs = np.concatenate([np.pad(planes, [(0, 0), (ry,) * 2, (rx,) * 2]), filtered[None]])
+        middle = filtered[ry : ry + height, rx : rx + width]
+        x = [middle]
+        for mix, vertical, horizontal, own in zip(
+            *(w[name][c] for name in ("mix", "vertical", "horizontal", "own")), strict=True
+        ):
+            mixed = np.tensordot(mix, inputs, 1)
+            seen = correlate(mixed[None], np.outer(vertical, horizontal)[None])
+            neighbours = np.pad(frames[n_taps // 2, c].astype(np.float64), len(own) // 2)
+            x.append(seen - correlate(neighbours[None], own[None]))
+        hidden = np.tensordot(w["w1"][c], np.stack(x), 1) + w["b1"][c][:, None, None]
+        hidden = np.tensordot(w["w2"][c], np.maximum(hidden, 0), 1) + w["b2"][c][:, None, None]
+        out[c] = middle + np.tensordot(w["w3"][c], np.maximum(hidden, 0), 1) + w["b3"][c]
+    return out
+
+
+def correlate(planes, kernels):
+    """The sum over planes (n, height, width) of what lies whole under kernels (n, ky, kx)."""
+    windows = np.lib.stride_tricks.sliding_window_view(planes, kernels.shape[1:], axis=(1, 2))
+    return np.einsum("nyxij,nij->yx", windows, kernels)

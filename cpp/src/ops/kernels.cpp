@@ -2,6 +2,7 @@
 
 #include <exception>
 
+#include "blind_features_op.hpp"
 #include "blind_spot_op.hpp"
 #include "low_pass_op.hpp"
 
@@ -71,7 +72,8 @@ struct KernelOp : CustomOp {
 }  // namespace
 
 std::vector<std::shared_ptr<const CustomOp>> kernel_ops(Table table, InstructionSet set) {
-    return {std::make_shared<const KernelOp<BlindSpotKernel>>(Api(table), set),
+    return {std::make_shared<const KernelOp<BlindFeaturesKernel>>(Api(table), set),
+            std::make_shared<const KernelOp<BlindSpotKernel>>(Api(table), set),
             std::make_shared<const KernelOp<LowPassKernel>>(Api(table), set)};
 }
 

@@ -1,0 +1,74 @@
+// The inner loops of the blind-feature network, built once per instruction set. Only plain data here, as in
+// blind_spot_rows.hpp.
+#pragma once
+
+namespace lowdose::ops {
+
+// What is computed together: the part of a frame whose features stay in the cache.
+constexpr int tile_rows = 48, tile_columns = 128;
+constexpr int most_pixels_per_block = 32;  // widest block of any instruction set; tiles hold whole blocks
+
+// An image; beyond its borders it is zero.
+struct Plane {
+    const float* pixels;
+    int height, width, stride;
+};
+
+// Where to compute: the first pixel, in coordinates of the frame (negative: outside), and how many.
+struct Tile {
+    int top, left, rows, columns;
+};
+
+// The networks of one output channel, in the order in which its numbers are used. Lengths are padded with zeros as the
+// BlockSizes of the instruction set ask for.
+struct PackedFeatures {
+    int n_planes;                     // of the frames
+    int linear_height, linear_width;  // odd
+    const float* linear;              // (n_planes, linear_width, block_rows - 1 + linear_height + block_rows - 1)
+    float linear_bias;
+    int n_mixed;                    // n_planes, and one more when a feature looks at the linear filter's result
+    int n_features, height, width;  // odd
+    const float* mix;               // (n_features / mix_outputs, n_mixed, mix_outputs)
+    const float* vertical;          // (n_features, block_rows - 1 + height + block_rows - 1)
+    const float* horizontal;        // (n_features, width)
+    int own_plane, own_side;        // pixels that the perceptron takes away from the features
+    int n_hidden_1, n_hidden_2;
+    // Inputs of the perceptron: the linear filter's result, own_side x own_side pixels, the features.
+    const float* w1;  // (n_hidden_1 / layer_outputs, n_inputs, layer_outputs)
+    const float* b1;  // (n_hidden_1)
+    const float* w2;  // (n_hidden_2 / layer_outputs, n_hidden_1, layer_outputs)
+    const float* b2;  // (n_hidden_2)
+    const float* w3;  // (n_hidden_2)
+    float b3;
+};
+
+constexpr int n_inputs(const PackedFeatures& network) {
+    return 1 + network.own_side * network.own_side + network.n_features;
+}
+
+struct BlockSizes {
+    int block_rows;     // rows of a correlation that are computed together
+    int mix_outputs;    // features that are mixed together
+    int layer_outputs;  // neurons that are computed together
+};
+
+struct FeatureKernel {
+    const char* name;
+    BlockSizes sizes;
+    // The linear filter's result on a tile, to `out` with rows of `stride` floats, whole blocks of them.
+    void (*filter)(const PackedFeatures& network, const Plane* planes, const Tile& tile, float* scratch, float* out,
+                   int stride);
+    // The network's result on a tile. filtered: the linear filter's result, which begins margin_y rows and margin_x
+    // columns outside the frame.
+    void (*denoise)(const PackedFeatures& network, const Plane* planes, const Plane& filtered, int margin_y,
+                    int margin_x, const Tile& tile, float* scratch, float* out, int stride);
+    // Floats of scratch memory, on 64 bytes, for any tile.
+    long (*scratch_size)(const PackedFeatures& network);
+};
+
+extern const FeatureKernel features_portable;
+extern const FeatureKernel features_sse42;
+extern const FeatureKernel features_avx2;
+extern const FeatureKernel features_avx512;
+
+}  // namespace lowdose::ops
