@@ -27,6 +27,11 @@ class LinearFilter(nn.Module):
         self.register_buffer("weight", torch.zeros(n_channels, n_taps * n_channels, side_px, side_px))
         self.register_buffer("bias", torch.zeros(n_channels))
 
+    def by_channel(self) -> Tensor:
+        """The weights summed over the taps: (n_channels, n_channels, side, side), of the output's and the input's."""
+        n_channels, _, side, _ = self.weight.shape
+        return self.weight.view(n_channels, -1, n_channels, side, side).sum(1)
+
 
 class ScanPlanes(nn.Module):
     """What makes patterns of a scan into planes, (pattern - level) / scale: level, scale (1, height, width). taps:
@@ -54,7 +59,13 @@ class Features(nn.Module):
 
 
 class Perceptron(nn.Module):
-    """Two hidden layers of ReLUs for each channel: weights (n_channels, n_out, n_in), biases (n_channels, n_out)."""
+    """Two hidden layers of ReLUs for each channel: weights (n_channels, n_out, n_in), biases (n_channels, n_out).
+
+    unit (n_channels,) multiplies the result: the size of what it corrects, which in units of the noise can be small; an
+    optimiser that changes all weights by as much would find it too coarse.
+    """
+
+    unit: Tensor
 
     def __init__(self, n_channels: int, n_inputs: int, n_hidden: int) -> None:
         super().__init__()
@@ -64,12 +75,41 @@ class Perceptron(nn.Module):
         self.b2 = nn.Parameter(torch.zeros(n_channels, n_hidden))
         self.w3 = nn.Parameter(torch.zeros(n_channels, 1, n_hidden))
         self.b3 = nn.Parameter(torch.zeros(n_channels, 1))
+        self.register_buffer("unit", torch.ones(n_channels))
 
     def forward(self, inputs: Tensor) -> Tensor:
         """(n_channels, n_inputs, n_pixels) -> (n_channels, n_pixels)."""
         hidden = torch.relu(torch.baddbmm(self.b1[..., None], self.w1, inputs))
         hidden = torch.relu(torch.baddbmm(self.b2[..., None], self.w2, hidden))
-        return torch.baddbmm(self.b3[..., None], self.w3, hidden)[:, 0]
+        total: Tensor = torch.baddbmm(self.b3[..., None], self.w3, hidden)
+        return total[:, 0] * self.unit[:, None]
+
+
+class OwnPixel(nn.Module):
+    """The noisy pixel y joins its blind estimate d by the share that is best for both errors: d + a (y - d).
+
+    a = e / (e + v): e is the mean squared error of d, v = constant + gain * d the variance of y's noise. values:
+    (n_channels, 3), e, constant and gain, in units of the planes; zeros: no share.
+    """
+
+    LEAST = 1e-6
+    values: Tensor
+
+    def __init__(self, n_channels: int) -> None:
+        super().__init__()
+        self.register_buffer("values", torch.zeros(n_channels, 3))
+
+    @property
+    def used(self) -> bool:
+        return bool(self.values.any())
+
+    def forward(self, blind: Tensor, own: Tensor) -> Tensor:
+        """(batch, n_channels, height, width) each."""
+        if not self.used:
+            return blind
+        error, constant, gain = self.values.T[:, :, None, None]
+        variance = (constant + gain * blind).clamp(min=self.LEAST)
+        return blind + error / (error + variance) * (own - blind)
 
 
 class BlindFeatureNetwork(nn.Module):
@@ -97,6 +137,7 @@ class BlindFeatureNetwork(nn.Module):
         self.filter = LinearFilter(n_channels, n_taps, linear_side_px)
         self.features = Features(n_channels, n_features, n_taps * n_channels + 1, side_px)
         self.perceptron = Perceptron(n_channels, n_features + 1, n_hidden)
+        self.own_pixel = OwnPixel(n_channels)
         self.scan = ScanPlanes(n_taps, *pattern_px) if pattern_px else None
 
     @property
@@ -142,7 +183,8 @@ class BlindFeatureNetwork(nn.Module):
         p, c = self.perceptron, channel
         hidden = torch.relu(p.w1[c] @ inputs + p.b1[c, :, None])
         hidden = torch.relu(p.w2[c] @ hidden + p.b2[c, :, None])
-        return (p.w3[c] @ hidden + p.b3[c, :, None])[0]
+        total: Tensor = p.w3[c] @ hidden + p.b3[c, :, None]
+        return total[0] * p.unit[c]
 
     def linear(self, planes: Tensor) -> Tensor:
         """L, also `reach_px` beyond the frame's edges: (batch, n_channels, height + 2 reach, width + 2 reach).
@@ -154,9 +196,10 @@ class BlindFeatureNetwork(nn.Module):
         n_channels, n_planes, side, _ = weight.shape
         margin = self.margin_px
         by_row = weight.permute(2, 0, 1, 3).reshape(side * n_channels, n_planes, 1, side)
-        shares = F.conv2d(F.pad(planes, (margin,) * 4), by_row).unflatten(1, (side, n_channels))
+        shares = F.conv2d(F.pad(planes, (margin,) * 4), by_row)
+        shares = shares.view(-1, side, n_channels, *shares.shape[-2:])
         height = shares.shape[3] - side + 1
-        total = self.filter.bias[:, None, None] + shares[:, 0, :, :height]
+        total: Tensor = self.filter.bias[:, None, None] + shares[:, 0, :, :height]
         for dy in range(1, side):
             total = total + shares[:, dy, :, dy : dy + height]
         return total
@@ -166,12 +209,12 @@ class BlindFeatureNetwork(nn.Module):
 
         Without it L, and the output, fall towards the mean of the frame at its edges.
         """
-        n_channels, n_taps, reach = self.n_channels, self.n_taps, self.linear_reach_px
+        n_channels, reach = self.n_channels, self.linear_reach_px
         height, width = planes.shape[-2:]
-        summed = self.filter.weight.unflatten(1, (n_taps, n_channels)).sum(1)  # (out, in, side, side)
+        summed = self.filter.by_channel()  # (out, in, side, side)
         ones = planes.new_ones(1, 1, height, width)
-        seen = F.conv2d(F.pad(ones, (reach,) * 4), summed.flatten(0, 1)[:, None])[0].unflatten(0, summed.shape[:2])
-        missing = summed.sum((2, 3))[:, :, None, None] - seen
+        seen = F.conv2d(F.pad(ones, (reach,) * 4), summed.flatten(0, 1)[:, None])
+        missing = summed.sum((2, 3))[:, :, None, None] - seen.view(n_channels, n_channels, height, width)
         near = torch.stack([self.near(planes, channel) for channel in range(n_channels)], 1)
         return torch.einsum("oihw,bihw->bohw", missing, near)
 
@@ -220,7 +263,7 @@ class BlindFeatureNetwork(nn.Module):
         return torch.stack([self.filter.weight[c, plane] for c, plane in enumerate(self.own_planes)])
 
     def features_of_crops(self, planes: Tensor, linear: Tensor, centre: Tensor | None = None) -> Tensor:
-        """The features of square crops, by products with band matrices, on a CPU several times as quick as convolutions.
+        """The features of square crops by products with band matrices, on a CPU much quicker than convolutions.
 
         planes (n_planes, n_crops, side + 2 reach, side + 2 reach), linear (n_channels, ...) the same; centre as in
         `own`. Returns (n_channels, n_features, n_crops * side * side).
@@ -257,7 +300,8 @@ class BlindFeatureNetwork(nn.Module):
         r, side = self.reach_px, border.shape[-1]
         inside = linear[..., r : r + side, r : r + side]
         inputs = torch.cat([inside.flatten(1)[:, None], features], 1)
-        return inside + border + self.perceptron(inputs).view_as(border)
+        correction: Tensor = self.perceptron(inputs)
+        return inside + border + correction.view_as(border)
 
 
 def bands(length: int, side: int, device: torch.device) -> Tensor:

@@ -10,11 +10,18 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lowdose.sample import middle
+from lowdose.source import FrameSource
 from lowdose_train.bfn import BlindFeatureNetwork
 from lowdose_train.data import Array
 from lowdose_train.windows import below
 
 MOST_HELD_OUT_TILES = 192
+LEARNED_PIXELS = 8e6
+"""Pixels of all frames and channels of a file that are learned from, as many as the closed-form filter is fitted to."""
+MOST_FRAMES = 256
+SMALLEST_PX = 16
+MOST_SCAN_SIDE = 32
 
 
 @dataclass(frozen=True)
@@ -24,8 +31,8 @@ class TrainingFrames:
     frames (n_frames, n_channels, height, width), float32. taps (n_frames, n_taps): the numbers of the frames that
     the network sees for each. offset, scale (n_frames, n_channels): of each frame's window; (frame - offset) / scale
     are its planes. weights (height, width): what a pixel's error counts. held_out: (frame, y, x) of the square
-    tiles that are no training targets; targets (n_frames, height, width) is 0 there and 1 elsewhere. linear, border: see
-    `BlindFeatureNetwork`.
+    tiles that are no training targets; targets (n_frames, height, width) is 0 there and 1 elsewhere. linear, border:
+    see `BlindFeatureNetwork`.
     """
 
     frames: Tensor
@@ -44,7 +51,7 @@ class TrainingFrames:
         return self.weights[y : y + self.tile_px, x : x + self.tile_px]
 
     def crop(self, frame: int, y: int, x: int, side: int, reach: int) -> tuple[Tensor, ...]:
-        """Planes (n_planes, side + 2 reach, ...), linear (n_channels, the same), border and targets (.., side, side)."""
+        """Planes (n_planes, side + 2 reach, ...), linear (n_channels, the same), border, targets (.., side, side)."""
         height, width = self.frames.shape[-2:]
         seen = (slice(max(0, y - reach), y + side + reach), slice(max(0, x - reach), x + side + reach))
         outside = (
@@ -149,7 +156,7 @@ class Crops:
             values = [value.transpose(-2, -1) for value in values]
         planes, linear, border, targets, centre = values
         if below(2, generator):
-            by_tap = planes.unflatten(0, (network.n_taps, network.n_channels))
+            by_tap = planes.reshape(network.n_taps, network.n_channels, *planes.shape[1:])
             planes = by_tap.flip(0).flatten(0, 1)
         return Crops(planes.contiguous(), linear, border, targets, centre)
 
@@ -165,3 +172,36 @@ def window_moments(frames: Array, taps: NDArray[np.int_]) -> tuple[Tensor, Tenso
     std = np.sqrt(np.maximum(squares[taps].mean(axis=1) - offset**2, 0))
     scale = np.where(std > 0, std, 1)
     return torch.from_numpy(offset).float(), torch.from_numpy(scale).float()
+
+
+def learned_part(frames: Array) -> Array:
+    """Of frames (n_frames, n_channels, height, width) at most MOST_FRAMES, and of large frames the middle."""
+    first = max(0, len(frames) - MOST_FRAMES) // 2
+    part = frames[first : first + MOST_FRAMES]
+    return middle(part, side_for(len(part) * part.shape[1]))
+
+
+def side_for(n_planes: int) -> int:
+    """Side of as many planes that hold LEARNED_PIXELS."""
+    return max(SMALLEST_PX, int((LEARNED_PIXELS / n_planes) ** 0.5))
+
+
+def middle_of_scan(scan: Array) -> Array:
+    """At most MOST_SCAN_SIDE positions a side of a scan (scan_y, scan_x, height, width)."""
+    first = [max(0, n - MOST_SCAN_SIDE) // 2 for n in scan.shape[:2]]
+    rows, columns = (slice(start, start + MOST_SCAN_SIDE) for start in first)
+    return scan[rows, columns]
+
+
+def frames_to_learn(source: FrameSource) -> Array:
+    """What `learned_part` or `middle_of_scan` keep of a file, without reading more of it."""
+    if source.scan is not None:
+        sides = [min(n, MOST_SCAN_SIDE) for n in source.scan]
+        first = [(n - side) // 2 for n, side in zip(source.scan, sides, strict=True)]
+        rows, columns = (range(start, start + side) for start, side in zip(first, sides, strict=True))
+        return np.array([[source[y * source.scan[1] + x] for x in columns] for y in rows])
+    n_frames = min(len(source), MOST_FRAMES)
+    first_frame = (len(source) - n_frames) // 2
+    side = side_for(n_frames * source.n_channels)
+    frames = np.stack([middle(source[first_frame + i], side) for i in range(n_frames)])
+    return frames.reshape(n_frames, source.n_channels, *frames.shape[-2:])

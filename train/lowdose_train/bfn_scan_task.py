@@ -13,14 +13,14 @@ from torch import Tensor
 from lowdose.errors import LowdoseError
 from lowdose.sample import neighbour
 from lowdose.wiener import BlindFilter, fit_scan
+from lowdose_train.bfn_data import middle_of_scan
 from lowdose_train.bfn_task import BfnTask
 from lowdose_train.data import Array, check_frames, read_scan
 from lowdose_train.settings import Settings
 
 BRIGHTNESS_WEIGHT = 1.0
-"""A pixel's error counts by its noise's standard deviation to this power: 0 is best for weak reflections, 2 for the error
-in counts, which the brightest pixels rule."""
-MOST_SCAN_SIDE = 32
+"""A pixel's error counts by its noise's standard deviation to this power: 0 is best for weak reflections, 2 for the
+error in counts, which the brightest pixels rule."""
 AXES = "scan_y, scan_x, height, width"
 
 
@@ -37,9 +37,7 @@ class BfnScanTask(BfnTask):
         if others:
             raise LowdoseError(f"bfn-4d learns from one scan; given {len(stacks)}")
         check_frames(name, scan, AXES)
-        first = [max(0, n - MOST_SCAN_SIDE) // 2 for n in scan.shape[:2]]
-        rows, columns = (slice(start, start + MOST_SCAN_SIDE) for start in first)
-        part = np.asarray(scan[rows, columns], np.float32)
+        part = np.asarray(middle_of_scan(scan), np.float32)
         self.fitted = fit_scan(part, scan.mean(axis=(0, 1), dtype=np.float32))
         self.scan_shape = part.shape[:2]
         return [((part - self.fitted.level[0]) / self.fitted.scale[0]).reshape(-1, 1, *part.shape[2:])]

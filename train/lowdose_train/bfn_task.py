@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from lowdose.errors import LowdoseError
-from lowdose.sample import middle, neighbour
+from lowdose.sample import neighbour
 from lowdose.wiener import BlindFilter, fit_movie
 from lowdose_train import bfn_start
 from lowdose_train.bfn import BlindFeatureNetwork
-from lowdose_train.bfn_data import Crops, TrainingFrames, prepare_frames, window_moments
+from lowdose_train.bfn_data import SMALLEST_PX, Crops, TrainingFrames, learned_part, prepare_frames, window_moments
 from lowdose_train.data import Array, check_frames, read_channels
 from lowdose_train.settings import Settings
 from lowdose_train.task import Task
@@ -25,10 +25,6 @@ from lowdose_train.windows import below
 STEPS_PER_EPOCH = 50
 N_START_BATCHES = 4
 """Batches on which the first features get their size."""
-LEARNED_PIXELS = 8e6
-"""Pixels of all frames and channels of a file that are learned from, as many as the closed-form filter is fitted to."""
-MOST_FRAMES = 256
-SMALLEST_PX = 16
 AXES = "n_frames, n_channels, height, width"
 
 
@@ -98,7 +94,7 @@ class BfnTask(Task):
             n_features=n_features,
             n_hidden=weights["perceptron.b1"].shape[1],
             blind_px=settings.blind_px,
-            pattern_px=tuple(weights["scan.level"].shape[1:]) if "scan.level" in weights else None,
+            pattern_px=pattern_px(weights["scan.level"]) if "scan.level" in weights else None,
         )
 
     def draw(self, generator: torch.Generator) -> None:
@@ -148,9 +144,10 @@ class BfnTask(Task):
         squares = torch.stack(
             [network.features_of_crops(b.planes, b.linear, b.centre).square().mean(2) for b in batches]
         )
-        network.features.mix /= squares.mean(0).sqrt().clamp(min=1e-6)[..., None]
-        level = torch.stack([b.linear.square().mean((1, 2, 3)) for b in batches]).mean(0)
-        network.perceptron.w1[..., 0] /= level.sqrt().clamp(min=1e-6)[:, None]
+        network.features.mix.div_(squares.mean(0).sqrt().clamp(min=1e-6)[..., None])
+        level = torch.stack([b.linear.square().mean((1, 2, 3)) for b in batches]).mean(0).sqrt().clamp(min=1e-6)
+        network.perceptron.w1[..., 0].div_(level[:, None])
+        network.perceptron.unit.copy_(level)
 
     def batch(self, generator: torch.Generator) -> Crops:
         parts = []
@@ -201,14 +198,6 @@ class BfnTask(Task):
         return [{"name": ", ".join(self.names), "gain_over_filter": gained}]
 
 
-def learned_part(frames: Array) -> Array:
-    """At most MOST_FRAMES frames from the middle of a movie, and of large frames the middle."""
-    first = max(0, len(frames) - MOST_FRAMES) // 2
-    part = frames[first : first + MOST_FRAMES]
-    side = int((LEARNED_PIXELS / (part.shape[0] * part.shape[1])) ** 0.5)
-    return middle(part, max(side, SMALLEST_PX))
-
-
 def network_of(fitted: BlindFilter, settings: Settings) -> BlindFeatureNetwork:
     return BlindFeatureNetwork(
         fitted.n_channels,
@@ -218,8 +207,14 @@ def network_of(fitted: BlindFilter, settings: Settings) -> BlindFeatureNetwork:
         n_features=settings.n_features,
         n_hidden=settings.n_hidden,
         blind_px=settings.blind_px,
-        pattern_px=fitted.level.shape[1:] if fitted.level.shape[1:] != (1, 1) else None,
+        pattern_px=pattern_px(fitted.level) if fitted.level.shape[1:] != (1, 1) else None,
     )
+
+
+def pattern_px(level: Tensor | NDArray[np.float32]) -> tuple[int, int]:
+    """Height and width of the patterns of a scan, from their level (1, height, width)."""
+    _, height, width = level.shape
+    return height, width
 
 
 @torch.no_grad()
