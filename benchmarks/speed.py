@@ -16,7 +16,7 @@ from typing import Any
 import click
 import numpy as np
 import scipy.fft
-from benchmarks import udvd_cache, widths
+from benchmarks import blind_features, udvd_cache, widths
 from benchmarks.reucid import STACKS, filter_terrain, steps
 from numpy.typing import NDArray
 
@@ -195,6 +195,11 @@ def while_following(fitted: BlindFilter, frames: NDArray[np.uint16]) -> str:
     )
 
 
+def bfn() -> Rows:
+    yield "\n## Blind-feature network, the network alone\n"
+    yield from blind_features.rows()
+
+
 def reucid() -> Rows:
     yield "\n## REUCID, ms\n"
     columns = [steps(side, patch_px, 2) for side, patch_px in ((256, 23), (890, 11))]
@@ -216,7 +221,8 @@ def u_nets() -> Rows:
 
 
 PARTS = {
-    part.__name__: part for part in (engines, low_pass, threads, growth, engine_alone, blind_filter, reucid, u_nets)
+    part.__name__: part
+    for part in (engines, low_pass, threads, growth, engine_alone, blind_filter, bfn, reucid, u_nets)
 }
 
 
