@@ -100,8 +100,8 @@ def node_weights(network: BlindFeatureNetwork) -> Weights:
         "b1": perceptron.b1,
         "w2": perceptron.w2,
         "b2": perceptron.b2,
-        "w3": perceptron.w3[:, 0] * perceptron.unit[:, None],
-        "b3": perceptron.b3[:, 0] * perceptron.unit,
+        "w3": perceptron.w3 * perceptron.unit[:, None],
+        "b3": perceptron.b3 * perceptron.unit,
     }
     return {name: np.ascontiguousarray(tensors[name].detach().numpy()) for name in WEIGHTS}
 

@@ -8,6 +8,8 @@ shown of the own pixel is then the same at every place, and the network is blind
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -59,7 +61,8 @@ class Features(nn.Module):
 
 
 class Perceptron(nn.Module):
-    """Two hidden layers of ReLUs for each channel: weights (n_channels, n_out, n_in), biases (n_channels, n_out).
+    """Two hidden layers of ReLUs for each channel: weights (n_channels, n_out, n_in), biases (n_channels, n_out);
+    of the last, w3 (n_channels, n_in) and b3 (n_channels,).
 
     unit (n_channels,) multiplies the result: the size of what it corrects, which in units of the noise can be small; an
     optimiser that changes all weights by as much would find it too coarse.
@@ -73,16 +76,17 @@ class Perceptron(nn.Module):
         self.b1 = nn.Parameter(torch.zeros(n_channels, n_hidden))
         self.w2 = nn.Parameter(torch.zeros(n_channels, n_hidden, n_hidden))
         self.b2 = nn.Parameter(torch.zeros(n_channels, n_hidden))
-        self.w3 = nn.Parameter(torch.zeros(n_channels, 1, n_hidden))
-        self.b3 = nn.Parameter(torch.zeros(n_channels, 1))
+        self.w3 = nn.Parameter(torch.zeros(n_channels, n_hidden))
+        self.b3 = nn.Parameter(torch.zeros(n_channels))
         self.register_buffer("unit", torch.ones(n_channels))
+        self.register_load_state_dict_pre_hook(_with_defaults)  # type: ignore[no-untyped-call]
 
     def forward(self, inputs: Tensor) -> Tensor:
         """(n_channels, n_inputs, n_pixels) -> (n_channels, n_pixels)."""
         hidden = torch.relu(torch.baddbmm(self.b1[..., None], self.w1, inputs))
         hidden = torch.relu(torch.baddbmm(self.b2[..., None], self.w2, hidden))
-        total: Tensor = torch.baddbmm(self.b3[..., None], self.w3, hidden)
-        return total[:, 0] * self.unit[:, None]
+        total = torch.baddbmm(self.b3[:, None, None], self.w3[:, None], hidden)[:, 0]
+        return total * self.unit[:, None]
 
 
 class OwnPixel(nn.Module):
@@ -98,6 +102,7 @@ class OwnPixel(nn.Module):
     def __init__(self, n_channels: int) -> None:
         super().__init__()
         self.register_buffer("values", torch.zeros(n_channels, 3))
+        self.register_load_state_dict_pre_hook(_with_defaults)  # type: ignore[no-untyped-call]
 
     @property
     def used(self) -> bool:
@@ -107,7 +112,7 @@ class OwnPixel(nn.Module):
         """(batch, n_channels, height, width) each."""
         if not self.used:
             return blind
-        error, constant, gain = self.values.T[:, :, None, None]
+        error, constant, gain = (self.values[:, i, None, None] for i in range(3))
         variance = (constant + gain * blind).clamp(min=self.LEAST)
         return blind + error / (error + variance) * (own - blind)
 
@@ -183,8 +188,8 @@ class BlindFeatureNetwork(nn.Module):
         p, c = self.perceptron, channel
         hidden = torch.relu(p.w1[c] @ inputs + p.b1[c, :, None])
         hidden = torch.relu(p.w2[c] @ hidden + p.b2[c, :, None])
-        total: Tensor = p.w3[c] @ hidden + p.b3[c, :, None]
-        return total[0] * p.unit[c]
+        total: Tensor = p.w3[c] @ hidden + p.b3[c]
+        return total * p.unit[c]
 
     def linear(self, planes: Tensor) -> Tensor:
         """L, also `reach_px` beyond the frame's edges: (batch, n_channels, height + 2 reach, width + 2 reach).
@@ -235,10 +240,10 @@ class BlindFeatureNetwork(nn.Module):
         return total / sums(self.n_taps * ones, ones).clamp(min=1)
 
     def own(self, centre: Tensor | None = None) -> Tensor:
-        """(n_channels, n_features, blind_px, blind_px): what a feature holds of the hidden pixels.
+        """(..., n_channels, n_features, blind_px, blind_px): what a feature holds of the hidden pixels.
 
-        centre: (n_channels, side, side), the filter's weights in the own frame and channel, where they are not those of
-        the network: those of a flipped movie. L at d from the pixel has seen the hidden pixel at q with weight
+        centre: (..., n_channels, side, side), weights of other filters than the network's in the own frame and channel,
+        such as those of a flipped movie. L at d from the pixel has seen the hidden pixel at q with weight
         centre[q - d].
         """
         if centre is None:
@@ -251,11 +256,10 @@ class BlindFeatureNetwork(nn.Module):
         border = max(0, r + edge - centre.shape[-1] // 2)
         centre = F.pad(centre, (border,) * 4)
         middle = centre.shape[-1] // 2
-        steps = torch.arange(-edge, edge + 1, device=centre.device)[:, None] - torch.arange(
-            -r, r + 1, device=centre.device
-        )  # (blind, side): q - d
-        seen = centre[:, middle + steps[:, :, None, None], middle + steps]  # (c, q_y, d_y, q_x, d_x)
-        through = torch.einsum("cfa,cyaxb,cfb->cfyx", features.vertical, seen, features.horizontal)
+        at = torch.arange(-edge, edge + 1, device=centre.device)[:, None]
+        steps = at - torch.arange(-r, r + 1, device=centre.device)  # (blind, side): q - d
+        seen = centre[..., middle + steps[:, :, None, None], middle + steps]  # (..., c, q_y, d_y, q_x, d_x)
+        through = torch.einsum("cfa,...cyaxb,cfb->...cfyx", features.vertical, seen, features.horizontal)
         return direct + features.mix[..., -1, None, None] * through
 
     def centre(self) -> Tensor:
@@ -266,7 +270,7 @@ class BlindFeatureNetwork(nn.Module):
         """The features of square crops by products with band matrices, on a CPU much quicker than convolutions.
 
         planes (n_planes, n_crops, side + 2 reach, side + 2 reach), linear (n_channels, ...) the same; centre as in
-        `own`. Returns (n_channels, n_features, n_crops * side * side).
+        `own`, one for all crops or (n_crops, ...). Returns (n_channels, n_features, n_crops * side * side).
         """
         features, (n_planes, n_crops, seen, _) = self.features, planes.shape
         n_channels, n_features, length = features.vertical.shape
@@ -285,13 +289,13 @@ class BlindFeatureNetwork(nn.Module):
     def share_of_crops(self, planes: Tensor, side: int, centre: Tensor | None) -> Tensor:
         """(n_channels, n_features, n_crops, side, side): the hidden pixels in the features of crops."""
         r, edge, own = self.reach_px, self.blind_px // 2, self.own(centre)
-        shown = planes[self.own_planes]
-        share = torch.zeros(())
+        by_crop = own.movedim(0, 2) if own.ndim > 4 else own[:, :, None]  # (c, f, crop or 1, blind, blind)
+        shown = planes[self.own_planes][:, None]
+        share = planes.new_zeros(())
         for i in range(self.blind_px):
             for j in range(self.blind_px):
                 y, x = r - edge + i, r - edge + j
-                pixel = shown[:, None, :, y : y + side, x : x + side]
-                share = share + own[..., i, j, None, None, None] * pixel
+                share = share + by_crop[..., i, j, None, None] * shown[..., y : y + side, x : x + side]
         return share
 
     def on_crops(self, planes: Tensor, linear: Tensor, border: Tensor, centre: Tensor | None = None) -> Tensor:
@@ -302,6 +306,12 @@ class BlindFeatureNetwork(nn.Module):
         inputs = torch.cat([inside.flatten(1)[:, None], features], 1)
         correction: Tensor = self.perceptron(inputs)
         return inside + border + correction.view_as(border)
+
+
+def _with_defaults(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    """What a model file does not hold, because it is in the other weights there, is as in a new network."""
+    for name, buffer in module.named_buffers():
+        state.setdefault(prefix + name, buffer)
 
 
 def bands(length: int, side: int, device: torch.device) -> Tensor:

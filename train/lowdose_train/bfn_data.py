@@ -28,44 +28,48 @@ MOST_SCAN_SIDE = 32
 class TrainingFrames:
     """Frames of one file on the device.
 
-    frames (n_frames, n_channels, height, width), float32. taps (n_frames, n_taps): the numbers of the frames that
-    the network sees for each. offset, scale (n_frames, n_channels): of each frame's window; (frame - offset) / scale
-    are its planes. weights (height, width): what a pixel's error counts. held_out: (frame, y, x) of the square
-    tiles that are no training targets; targets (n_frames, height, width) is 0 there and 1 elsewhere. linear, border:
-    see `BlindFeatureNetwork`.
+    frames (n_frames, n_channels, height, width), float32; wanted: what the network shall make of them, the same frames
+    or clean ones. taps (n_frames, n_taps): the numbers of the frames that the network sees for each. offset, scale
+    (n_frames, n_channels): of each frame's window; (frame - offset) / scale are its planes. weights (height, width):
+    what a pixel's error counts. held_out: (frame, y, x) of the square tiles that are no training targets; targets
+    (n_frames, height, width) is 0 there and 1 elsewhere. linear, border: see `BlindFeatureNetwork`; centre: of the
+    filter that made them.
     """
 
     frames: Tensor
+    wanted: Tensor
     taps: NDArray[np.int_]
     offset: Tensor
     scale: Tensor
     weights: Tensor
     held_out: list[tuple[int, int, int]]
-    tile_px: int
+    targets: Tensor
     linear: Tensor
     border: Tensor
-    targets: Tensor
+    centre: Tensor
 
-    def weight(self, frame: int, y: int, x: int) -> Tensor:
-        """What the errors of a held-out tile count."""
-        return self.weights[y : y + self.tile_px, x : x + self.tile_px]
-
-    def crop(self, frame: int, y: int, x: int, side: int, reach: int) -> tuple[Tensor, ...]:
-        """Planes (n_planes, side + 2 reach, ...), linear (n_channels, the same), border, targets (.., side, side)."""
+    def crop(self, frame: int, y: int, x: int, side: int, reach: int, *, held_out: bool = False) -> tuple[Tensor, ...]:
+        """Planes (n_planes, side + 2 reach, ...), linear (n_channels, the same); border and what is wanted (n_channels,
+        side, side); the errors' weights (side, side), 0 where a tile is held out unless that is asked for; centre.
+        """
         height, width = self.frames.shape[-2:]
         seen = (slice(max(0, y - reach), y + side + reach), slice(max(0, x - reach), x + side + reach))
-        outside = (
-            max(0, reach - x),
-            max(0, x + side + reach - width),
-            max(0, reach - y),
-            max(0, y + side + reach - height),
-        )
+        outside = [max(0, part) for part in (reach - x, x + side + reach - width, reach - y, y + side + reach - height)]
         taps = self.frames[torch.from_numpy(self.taps[frame]), :, seen[0], seen[1]]
-        planes = F.pad(normalised(taps, self.offset[frame], self.scale[frame])[0], outside)
+        moments = self.offset[frame], self.scale[frame]
+        planes = F.pad(normalised(taps, *moments)[0], outside)
         wide = (slice(y, y + side + 2 * reach), slice(x, x + side + 2 * reach))
         here = (slice(y, y + side), slice(x, x + side))
-        targets = self.targets[frame, here[0], here[1]] * self.weights[here]
-        return planes, self.linear[frame, :, wide[0], wide[1]], self.border[frame, :, here[0], here[1]], targets
+        wanted = normalised(self.wanted[frame, :, here[0], here[1]][None], *moments)[0]
+        weights = self.weights[here] * (1 if held_out else self.targets[frame, here[0], here[1]])
+        return (
+            planes,
+            self.linear[frame, :, wide[0], wide[1]],
+            self.border[frame, :, here[0], here[1]],
+            wanted,
+            weights,
+            self.centre,
+        )
 
 
 def normalised(taps: Tensor, offset: Tensor, scale: Tensor) -> Tensor:
@@ -84,10 +88,12 @@ def prepare_frames(
     held_out: float,
     weights: Tensor,
     generator: torch.Generator,
+    wanted: Array | None = None,
 ) -> TrainingFrames:
     """Frames (n_frames, n_channels, height, width) with the L of a network whose filter is set.
 
-    moments: offset and scale of each frame's window, as in `TrainingFrames`. held_out: share of the tiles.
+    moments: offset and scale of each frame's window, as in `TrainingFrames`. held_out: share of the tiles, of which
+    there is one at least unless it is 0. wanted: None for the frames themselves.
     """
     device = network.filter.weight.device
     n_frames, _, height, width = frames.shape
@@ -99,7 +105,7 @@ def prepare_frames(
         for y in range(0, height - tile_px + 1, tile_px)
         for x in range(0, width - tile_px + 1, tile_px)
     ]
-    n_held_out = min(max(1, round(held_out * len(tiles))), MOST_HELD_OUT_TILES)
+    n_held_out = min(max(1, round(held_out * len(tiles))), MOST_HELD_OUT_TILES) if held_out else 0
     chosen = [tiles[int(i)] for i in torch.randperm(len(tiles), generator=generator)[:n_held_out]]
     targets = torch.ones(n_frames, height, width, device=device)
     if len(tiles) > 1:
@@ -111,54 +117,67 @@ def prepare_frames(
         linear.append(network.linear(planes)[0])
         border.append(network.border(planes)[0])
     return TrainingFrames(
-        on_device,
-        taps,
-        offset,
-        scale,
-        weights.to(device),
-        chosen,
-        tile_px,
-        torch.stack(linear),
-        torch.stack(border),
-        targets,
+        frames=on_device,
+        wanted=on_device if wanted is None else torch.from_numpy(wanted).to(device),
+        taps=taps,
+        offset=offset,
+        scale=scale,
+        weights=weights.to(device),
+        held_out=chosen,
+        targets=targets,
+        linear=torch.stack(linear),
+        border=torch.stack(border),
+        centre=network.centre().clone(),
     )
 
 
 @dataclass(frozen=True)
 class Crops:
-    """Crops of the network's input side by side: planes (n_planes, n_crops, ...), linear and border
-    (n_channels, n_crops, ...), targets (n_crops, side, side), the weight of each pixel's error.
-
-    centre: as in `BlindFeatureNetwork.own`, where the crops are flipped.
-    """
+    """Crops of `TrainingFrames` side by side: planes (n_planes, n_crops, ...), linear, border and wanted (n_channels,
+    n_crops, ...), weights (n_crops, side, side), centre (n_crops, n_channels, side, side)."""
 
     planes: Tensor
     linear: Tensor
     border: Tensor
-    targets: Tensor
-    centre: Tensor | None = None
+    wanted: Tensor
+    weights: Tensor
+    centre: Tensor
 
     @staticmethod
     def of(parts: list[tuple[Tensor, ...]]) -> Crops:
-        planes, linear, border, targets = (torch.stack(part) for part in zip(*parts, strict=True))
-        return Crops(planes.transpose(0, 1), linear.transpose(0, 1), border.transpose(0, 1), targets)
+        *by_plane, weights, centre = (torch.stack(part) for part in zip(*parts, strict=True))
+        planes, linear, border, wanted = (value.transpose(0, 1) for value in by_plane)
+        return Crops(planes, linear, border, wanted, weights, centre)
 
     def turned(self, network: BlindFeatureNetwork, generator: torch.Generator) -> Crops:
-        """All crops flipped along time, y and x, and transposed, each or not by chance: eight times as much data.
+        """All crops flipped along time, y and x, and transposed, each or not by chance: sixteen times as much data.
 
         L is that of the filter that is flipped too, so the own pixel's share in it is another.
         """
-        values = [self.planes, self.linear, self.border, self.targets, network.centre()]
+        values = [self.planes, self.linear, self.border, self.wanted, self.weights, self.centre]
         axes = [axis for axis in (-2, -1) if below(2, generator)]
         if axes:
             values = [value.flip(axes) for value in values]
         if below(2, generator):
             values = [value.transpose(-2, -1) for value in values]
-        planes, linear, border, targets, centre = values
+        planes, *others = values
         if below(2, generator):
             by_tap = planes.reshape(network.n_taps, network.n_channels, *planes.shape[1:])
             planes = by_tap.flip(0).flatten(0, 1)
-        return Crops(planes.contiguous(), linear, border, targets, centre)
+        return Crops(planes.contiguous(), *others)
+
+    def result(self, network: BlindFeatureNetwork | None) -> Tensor:
+        """Of the network or (None) of the filter alone, (n_channels, n_crops, side, side)."""
+        if network is not None:
+            return network.on_crops(self.planes, self.linear, self.border, self.centre)
+        side = self.border.shape[-1]
+        r = (self.linear.shape[-1] - side) // 2
+        return self.linear[..., r : r + side, r : r + side] + self.border
+
+    def squares(self, network: BlindFeatureNetwork | None) -> tuple[Tensor, Tensor]:
+        """Weighted sum of the squared errors of `result`, and of the weights."""
+        errors = (self.result(network) - self.wanted).square()
+        return (errors * self.weights).sum(), len(errors) * self.weights.sum()
 
 
 def window_moments(frames: Array, taps: NDArray[np.int_]) -> tuple[Tensor, Tensor]:

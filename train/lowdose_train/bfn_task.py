@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from lowdose_train.windows import below
 STEPS_PER_EPOCH = 50
 N_START_BATCHES = 4
 """Batches on which the first features get their size."""
+LEAST_SIZE = 1e-6
 AXES = "n_frames, n_channels, height, width"
 
 
@@ -63,13 +65,7 @@ class BfnTask(Task):
     def fit(self) -> BlindFilter:
         """The closed-form filter of the normalised frames."""
         height, width = (min(frames.shape[axis] for frames in self.stacks) for axis in (2, 3))
-        runs = []
-        for frames in self.stacks:
-            run, axes = np.asarray(frames, np.float32), (0, 2, 3)
-            level, std = run.mean(axes, keepdims=True), run.std(axes, keepdims=True)
-            runs.append(((run - level) / np.where(std > 0, std, 1))[..., :height, :width])
-        level = np.zeros(runs[0].shape[1], np.float32)
-        return fit_movie(runs, level=level, window_frames=self.settings.taps)
+        return fit_filter([frames[..., :height, :width] for frames in self.stacks], self.settings)
 
     @staticmethod
     def read(path: Path, axes: str | None, channel: int | None, settings: Settings) -> Array:
@@ -104,8 +100,10 @@ class BfnTask(Task):
     def prepare(self, generator: torch.Generator) -> None:
         set_filter(self.network, self.filter)  # fine-tuning: weights of a checkpoint, filter of these frames
         self.look(generator)
+        batches = [self.batch(generator) for _ in range(N_START_BATCHES)]
         if not self.network.perceptron.w3.any():
-            self.scale_features(generator)
+            self.scale_features(batches)
+        self.set_unit(batches)
 
     def look(self, generator: torch.Generator) -> None:
         """Normalise the frames and run the filter over them."""
@@ -137,17 +135,21 @@ class BfnTask(Task):
         return torch.ones(frames.shape[2:])
 
     @torch.no_grad()
-    def scale_features(self, generator: torch.Generator) -> None:
+    def scale_features(self, batches: list[Crops]) -> None:
         """Give the first features and L, as the perceptron sees them, a mean square of one."""
-        batches = [self.batch(generator) for _ in range(N_START_BATCHES)]
         network = self.network
-        squares = torch.stack(
-            [network.features_of_crops(b.planes, b.linear, b.centre).square().mean(2) for b in batches]
-        )
-        network.features.mix.div_(squares.mean(0).sqrt().clamp(min=1e-6)[..., None])
-        level = torch.stack([b.linear.square().mean((1, 2, 3)) for b in batches]).mean(0).sqrt().clamp(min=1e-6)
-        network.perceptron.w1[..., 0].div_(level[:, None])
-        network.perceptron.unit.copy_(level)
+        squares = [network.features_of_crops(b.planes, b.linear, b.centre).square().mean(2) for b in batches]
+        network.features.mix.div_(torch.stack(squares).mean(0).sqrt().clamp(min=LEAST_SIZE)[..., None])
+        network.perceptron.w1[..., 0].div_(size_of_linear(batches)[:, None])
+
+    @torch.no_grad()
+    def set_unit(self, batches: list[Crops]) -> None:
+        """Let the perceptron correct in units of the size of L; the network stays the same."""
+        perceptron = self.network.perceptron
+        unit = size_of_linear(batches)
+        for weight in (perceptron.w3, perceptron.b3):
+            weight.copy_(((perceptron.unit / unit) * weight.T).T)
+        perceptron.unit.copy_(unit)
 
     def batch(self, generator: torch.Generator) -> Crops:
         parts = []
@@ -161,41 +163,55 @@ class BfnTask(Task):
     def loss(self, network: nn.Module, batch: Crops) -> Tensor:
         """Weighted mean square of what the network predicts of the noisy pixels less those."""
         assert isinstance(network, BlindFeatureNetwork)
-        r, side = network.reach_px, self.crop_px
-        noisy = batch.planes[network.own_planes][..., r : r + side, r : r + side]
-        errors = (network.on_crops(batch.planes, batch.linear, batch.border, batch.centre) - noisy).square()
-        return (errors * batch.targets).sum() / (network.n_channels * batch.targets.sum().clamp(min=1e-12))
+        total, count = batch.squares(network)
+        return total / count.clamp(min=1e-12)
 
     def held_out_loss(self, network: nn.Module) -> float:
-        """Relative to the filter's, so that 0 is the filter, and less is better."""
-        return self.held_out_of(network) - self.held_out_of(None)
+        """Less than the filter's by the share that is negative: 0 is the filter."""
+        assert isinstance(network, BlindFeatureNetwork)
+        return self.held_out_of(network) / self.held_out_of(None) - 1
 
-    def held_out_of(self, network: nn.Module | None) -> float:
-        """Mean square over the held-out tiles, of the network or (None) of the filter."""
+    def held_out_of(self, network: BlindFeatureNetwork | None) -> float:
+        """Weighted mean square over the held-out tiles, of the network or (None) of the filter."""
         total = count = 0.0
-        r, side = self.network.reach_px, self.crop_px
-        for frames in self.frames:
+        for frames in self.held_out_frames():
             for first in range(0, len(frames.held_out), self.settings.batch_size):
                 tiles = frames.held_out[first : first + self.settings.batch_size]
-                crops = Crops.of([frames.crop(*tile, side, r) for tile in tiles])
-                noisy = crops.planes[self.network.own_planes][..., r : r + side, r : r + side]
-                if network is None:
-                    result = crops.linear[..., r : r + side, r : r + side] + crops.border
-                else:
-                    assert isinstance(network, BlindFeatureNetwork)
-                    result = network.on_crops(crops.planes, crops.linear, crops.border)
-                errors = (result - noisy).square() * torch.stack([frames.weight(*tile) for tile in tiles])
-                total += float(errors.sum())
-                count += errors.numel()
+                parts = [frames.crop(*tile, self.crop_px, self.network.reach_px, held_out=True) for tile in tiles]
+                squares, weights = Crops.of(parts).squares(network)
+                total, count = total + float(squares), count + float(weights)
         return total / count
 
+    def held_out_frames(self) -> list[TrainingFrames]:
+        return self.frames
+
     def scores(self, network: nn.Module) -> list[dict[str, Any]]:
-        """How much of the filter's mean squared error, noise included, the network takes away on the held-out tiles."""
-        linear = self.held_out_of(None)
+        """How much of the filter's mean squared error, noise included, is gone on the held-out tiles."""
         network = network.to(self.device)
-        gained = (linear - self.held_out_of(network)) / linear
+        gain = -self.held_out_loss(network)
         network.cpu()
-        return [{"name": ", ".join(self.names), "gain_over_filter": gained}]
+        return [{"name": ", ".join(self.names), "gain_over_filter": gain}]
+
+
+def size_of_linear(batches: list[Crops]) -> Tensor:
+    """Root mean square of L, (n_channels,)."""
+    squares = torch.stack([batch.linear.square().mean((1, 2, 3)) for batch in batches])
+    return squares.mean(0).sqrt().clamp(min=LEAST_SIZE)
+
+
+def fit_filter(runs: Sequence[Array], settings: Settings) -> BlindFilter:
+    """The closed-form filter of runs of frames (n_frames, n_channels, height, width), each normalised."""
+    normalised = []
+    for run in runs:
+        frames, axes = np.asarray(run, np.float32), (0, 2, 3)
+        level, std = frames.mean(axes, keepdims=True), frames.std(axes, keepdims=True)
+        normalised.append((frames - level) / np.where(std > 0, std, 1))
+    level = np.zeros(runs[0].shape[1], np.float32)
+    if settings.linear_px is None:
+        return fit_movie(normalised, level=level, window_frames=settings.taps)
+    fitted = fit_movie(normalised, level=level, window_frames=settings.taps, largest_px=settings.linear_px)
+    border = settings.linear_px // 2 - fitted.radius_px
+    return replace(fitted, weights=np.pad(fitted.weights, [(0, 0)] * 4 + [(border, border)] * 2))
 
 
 def network_of(fitted: BlindFilter, settings: Settings) -> BlindFeatureNetwork:

@@ -71,6 +71,8 @@ class Settings:
     """Side of the square that udvd and bfn hide: 1 or 3, for noise that neighbouring pixels share."""
     taps: int | None = None
     """Frames that bfn sees, odd; None: as many as predict the noisy pixels best linearly."""
+    linear_px: int | None = None
+    """Side of the window of bfn's linear filter, odd; None: as wide as the frames can tell, up to 21."""
     n_features: int = 24
     """Features of bfn, for each channel."""
     side_px: int = 15
@@ -124,7 +126,7 @@ class Settings:
             value = getattr(self, name)
             if value is not None and not (value > 0 and math.isfinite(value)):
                 raise LowdoseError(f"setting {name} is {value}; expected a number above 0")
-        for name in ("taps", "side_px"):
+        for name in ("taps", "side_px", "linear_px"):
             value = getattr(self, name)
             if value is not None and (value < 1 or value % 2 == 0):
                 raise LowdoseError(f"setting {name} is {value}; expected an odd number")

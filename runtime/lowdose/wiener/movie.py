@@ -26,13 +26,14 @@ def fit_movie(
     level: NDArray[np.float32] | None = None,
     window_frames: int | None = None,
     max_frames: int = FRAMES[-1],
+    largest_px: int = LARGEST_DIAMETER_PX,
 ) -> BlindFilter:
     """Fit to runs of consecutive frames, each (n_frames, n_channels, height, width); one frame is enough.
 
     The window is chosen by the error of predicting noisy pixels, which is the error of the result plus the noise
     whatever the window. level: per channel, subtracted; the mean where it is None. window_frames: how many frames the
-    window has, one of FRAMES; chosen where it is None, up to max_frames. Raises LowdoseError for pixels that are not
-    finite and for constant frames.
+    window has, one of FRAMES; chosen where it is None, up to max_frames. largest_px: its largest diameter. Raises
+    LowdoseError for pixels that are not finite and for constant frames.
     """
     if not all(np.isfinite(run).all() for run in runs):
         raise LowdoseError("there are NaN or infinite pixels; replace them first")
@@ -42,7 +43,7 @@ def fit_movie(
         level = np.mean([run.mean(axis=(0, 2, 3), dtype=np.float64) for run in runs], axis=0).astype(np.float32)
     n_frames, n_channels, height, width = runs[0].shape
     usable = [n for n in FRAMES if n == 1 or (n // 2 <= (n_frames - 1) // 2 and n <= max_frames)]
-    limit = min(LARGEST_DIAMETER_PX, 2 * min(height, width) - 1)
+    limit = min(largest_px, 2 * min(height, width) - 1)
     if window_frames is not None:
         usable = [window_frames]
     diameters = {n: diameter_px(n, n_channels, limit, MAX_UNKNOWNS * (2 if n_channels == 1 else 1)) for n in usable}
