@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from lowdose import __version__
 from lowdose.errors import LowdoseError
@@ -28,6 +28,13 @@ from lowdose_train.bfn_task import pattern_px
 from lowdose_train.checkpoint import load_checkpoint
 
 MEMORY_SIDES_PX = (256, 512)
+
+PARTS = ("filter", "features", "perceptron")
+OF_NODE = {"linear": "filter.weight", "linear_bias": "filter.bias", "own": "own"}
+INITIALIZERS = tuple(
+    OF_NODE.get(name) or f"{'features' if name in ('mix', 'vertical', 'horizontal') else 'perceptron'}.{name}"
+    for name in WEIGHTS
+)
 
 Weights = dict[str, NDArray[np.float32]]
 
@@ -87,23 +94,14 @@ def bfn_contract(network: BlindFeatureNetwork, channels: list[str]) -> dict[str,
 
 
 def node_weights(network: BlindFeatureNetwork) -> Weights:
-    """The weights of the node BlindFeatures, by its names for them."""
-    features, perceptron = network.features, network.perceptron
-    tensors = {
-        "linear": network.filter.weight,
-        "linear_bias": network.filter.bias,
-        "mix": features.mix,
-        "vertical": features.vertical,
-        "horizontal": features.horizontal,
-        "own": network.own(),
-        "w1": perceptron.w1,
-        "b1": perceptron.b1,
-        "w2": perceptron.w2,
-        "b2": perceptron.b2,
-        "w3": perceptron.w3 * perceptron.unit[:, None],
-        "b3": perceptron.b3 * perceptron.unit,
-    }
-    return {name: np.ascontiguousarray(tensors[name].detach().numpy()) for name in WEIGHTS}
+    """The weights of the node BlindFeatures, in the order of WEIGHTS; names with a dot are the network's own."""
+    perceptron = network.perceptron
+    tensors = {name: value for name, value in network.state_dict().items() if name.split(".")[0] in PARTS}
+    tensors.pop("perceptron.unit")
+    tensors["perceptron.w3"] = perceptron.w3 * perceptron.unit[:, None]
+    tensors["perceptron.b3"] = perceptron.b3 * perceptron.unit
+    tensors["own"] = network.own()
+    return {name: np.ascontiguousarray(tensors[name].detach().numpy()) for name in INITIALIZERS}
 
 
 def bfn_model(network: BlindFeatureNetwork, metadata: dict[str, Any], *, any_size: bool = False) -> onnx.ModelProto:
@@ -123,10 +121,8 @@ def bfn_model(network: BlindFeatureNetwork, metadata: dict[str, Any], *, any_siz
         size = size if any_size else pattern_px(scan.level)
     planes = [graph.add("Div", graph.add("Sub", f"frame_{i}", level), spread) for i in range(n_taps)]
     weights = node_weights(network)
-    names = {name: graph.constant(values) for name, values in weights.items()}
-    graph.nodes.append(
-        helper.make_node("BlindFeatures", [*planes, *(names[name] for name in WEIGHTS)], ["network"], domain=DOMAIN)
-    )
+    graph.weights += [numpy_helper.from_array(values, name) for name, values in weights.items()]
+    graph.nodes.append(helper.make_node("BlindFeatures", [*planes, *weights], ["network"], domain=DOMAIN))
     result = graph.add("Add", "network", border_nodes(graph, network, planes))
     if network.own_pixel.used:
         result = own_pixel_nodes(graph, network.own_pixel, result, planes[n_taps // 2])
@@ -140,7 +136,7 @@ def bfn_model(network: BlindFeatureNetwork, metadata: dict[str, Any], *, any_siz
     output = value("denoised", TensorProto.FLOAT, ["batch", n_channels, *size])
     model = helper.make_model(
         helper.make_graph(graph.nodes, metadata["method"], inputs, [output], graph.weights),
-        functions=[blind_features(n_taps, {name: values.shape for name, values in weights.items()})],
+        functions=[blind_features(n_taps, dict(zip(WEIGHTS, (w.shape for w in weights.values()), strict=True)))],
         opset_imports=[helper.make_opsetid("", OPSET), helper.make_opsetid(DOMAIN, 1)],
         ir_version=IR_VERSION,
         producer_name="lowdose",
@@ -170,12 +166,15 @@ def border_nodes(graph: Graph, network: BlindFeatureNetwork, planes: list[str]) 
     all_taps = graph.add("Mul", ones, graph.constant(np.array([n_taps], np.float32)))
     count = graph.add("Max", near(all_taps, ones), graph.constant(np.ones(1, np.float32)))
     mean = graph.add("Div", near(summed, own), count)
-    weights = network.filter.by_channel().numpy()
+    side = 2 * reach + 1
+    shape = graph.constant([n_channels, n_taps, n_channels, 1, side, side])
+    by_channel = graph.add("ReduceSum", graph.add("Reshape", "filter.weight", shape), graph.constant([1]), keepdims=0)
     parts = []
     for channel in range(n_channels):
-        of_channel = np.ascontiguousarray(weights[channel][:, None])  # (in, 1, side, side)
-        seen = graph.add("Conv", ones, graph.constant(of_channel), pads=[reach] * 4, group=n_channels)
-        whole = graph.constant(np.ascontiguousarray(weights[channel].sum((1, 2))[:, None, None]))
+        weights = graph.add("Gather", by_channel, graph.constant(np.array(channel, np.int64)), axis=0)
+        seen = graph.add("Conv", ones, weights, pads=[reach] * 4, group=n_channels)
+        whole = graph.add("ReduceSum", weights, graph.constant([1, 2, 3]), keepdims=0)
+        whole = graph.add("Reshape", whole, graph.constant([n_channels, 1, 1]))
         share = graph.add("Mul", graph.add("Sub", whole, seen), mean)
         parts.append(graph.add("ReduceSum", share, graph.constant([1]), keepdims=1) if n_channels > 1 else share)
     return graph.add("Concat", *parts, axis=1) if n_channels > 1 else parts[0]

@@ -317,7 +317,6 @@ def _with_defaults(module: nn.Module, state: dict[str, Any], prefix: str, *_: An
 def bands(length: int, side: int, device: torch.device) -> Tensor:
     """(length, side * (side + length - 1)): kernel @ bands is the matrix of its correlation, row by row."""
     result = torch.zeros(length, side, side + length - 1, device=device)
-    row = torch.arange(side, device=device)
-    for tap in range(length):
-        result[tap, row, row + tap] = 1
+    tap, row = (torch.arange(n, device=device) for n in (length, side))
+    result[tap[:, None], row, row + tap[:, None]] = 1
     return result.flatten(1)

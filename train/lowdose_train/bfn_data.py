@@ -55,7 +55,7 @@ class TrainingFrames:
         height, width = self.frames.shape[-2:]
         seen = (slice(max(0, y - reach), y + side + reach), slice(max(0, x - reach), x + side + reach))
         outside = [max(0, part) for part in (reach - x, x + side + reach - width, reach - y, y + side + reach - height)]
-        taps = self.frames[torch.from_numpy(self.taps[frame]), :, seen[0], seen[1]]
+        taps = self.frames[self.taps[frame].tolist(), :, seen[0], seen[1]]
         moments = self.offset[frame], self.scale[frame]
         planes = F.pad(normalised(taps, *moments)[0], outside)
         wide = (slice(y, y + side + 2 * reach), slice(x, x + side + 2 * reach))

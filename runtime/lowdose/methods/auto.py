@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from lowdose.errors import LowdoseError
+from lowdose.methods.bfn import NAMES, Bfn, PreparedBfn
 from lowdose.methods.classical import candidates
 from lowdose.methods.method import FrameStream, Method, Options, Prepared
 from lowdose.methods.network import Network
@@ -34,7 +35,7 @@ class Auto:
             raise LowdoseError("auto chooses weights and low-pass itself: leave out --lowpass")
         blind = Wiener().prepare(frames, options)
         sample = take_sample(frames, blind)
-        # The blind filter has fitted the noise of the sample's pixels; the other methods were not fitted to them.
+        # The blind filter, also that of bfn, has fitted the noise of the sample's pixels; the others were not fitted.
         fitted = float(np.mean(blind.fitted.report["optimism"]))
         table = [Row("wiener", relative_risk(blind, sample) + fitted, "", blind)]
         methods = list(applicable(frames, self.device))
@@ -45,7 +46,8 @@ class Auto:
         for name, method in methods:
             try:
                 prepared = method.prepare(frames, options)
-                table.append(Row(name, relative_risk(prepared, sample), "", prepared))
+                optimism = fitted if isinstance(prepared, PreparedBfn) else 0
+                table.append(Row(name, relative_risk(prepared, sample) + optimism, "", prepared))
             except LowdoseError as error:
                 table.append(Row(name, np.inf, str(error), blind))
         table.sort(key=lambda row: row.risk)
@@ -102,7 +104,7 @@ def applicable(frames: FrameSource, device: str) -> Iterator[tuple[str, Method]]
         fits = len(model.channels) == frames.n_channels and model.scan == (frames.scan is not None)
         single = len(frames) == 1
         if fits and (alone or not single) and (not alone or single or frames.n_channels > 1):
-            yield name, Network(model)
+            yield name, Bfn(name, device) if name in NAMES else Network(model)
     if len(frames) == 1:
         yield "reucid", Reucid()
 
