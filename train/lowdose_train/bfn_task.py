@@ -147,8 +147,8 @@ class BfnTask(Task):
         """Let the perceptron correct in units of the size of L; the network stays the same."""
         perceptron = self.network.perceptron
         unit = size_of_linear(batches)
-        for weight in (perceptron.w3, perceptron.b3):
-            weight.copy_(((perceptron.unit / unit) * weight.T).T)
+        perceptron.w3.mul_((perceptron.unit / unit)[:, None])
+        perceptron.b3.mul_(perceptron.unit / unit)
         perceptron.unit.copy_(unit)
 
     def batch(self, generator: torch.Generator) -> Crops:
