@@ -18,8 +18,9 @@ from lowdose.pipeline import FileSource, Job
 from lowdose_export.bfn import export_bfn
 from lowdose_export.model_file import check_out
 from lowdose_export.wiener import export_wiener
+from lowdose_train.bfn import BlindFeatureNetwork
 from lowdose_train.bfn_data import frames_to_learn
-from lowdose_train.checkpoint import starting_point
+from lowdose_train.checkpoint import load_checkpoint, read, starting_point
 from lowdose_train.loop import train
 from lowdose_train.settings import Settings
 
@@ -106,17 +107,18 @@ def calibrate_bfn(
     seed: int,
     threads: int | None,
 ) -> None:
-    settings = Settings(
-        method="bfn" if source.scan is None else "bfn-4d",
-        budget_s=parse_seconds(budget or BUDGET),
-        blind_px=int(hide),
-        seed=seed,
-        threads=threads,
-    )
+    start = starting_point(start_from) if start_from else None
+    values: dict[str, Any] = {
+        "method": "bfn" if source.scan is None else "bfn-4d",
+        "budget_s": parse_seconds(budget or BUDGET),
+        "blind_px": int(hide),
+        "seed": seed,
+        "threads": threads,
+    }
+    settings = Settings.from_mapping(values | (sizes_of(start) if start else {}))
     stacks = {file.name: frames_to_learn(source)}
     with tempfile.TemporaryDirectory() as folder:
         run_dir = Path(folder) / file.stem
-        start = starting_point(start_from) if start_from else None
         try:
             train(settings, stacks, run_dir, start_from=start, show_progress=True, say=say)
         except KeyboardInterrupt:
@@ -124,8 +126,28 @@ def calibrate_bfn(
                 raise
             say("Stopped; the best so far is written.")
         differences = export_bfn([run_dir / "best.pt"], out, channels=source.channel_names, overwrite=overwrite)
-    click.echo(f"{out}: {out.stat().st_size} bytes")
+        metrics = read(run_dir / "best.pt")["metrics"]
+    click.echo(f"{out}: {out.stat().st_size} bytes, best after {metrics['step']} steps, {metrics['seconds']:.0f} s")
+    click.echo(
+        f"  {-100 * metrics['held_out']:.3f} % of the filter's error (the noise included) are gone on pixels that were "
+        "not learned from"
+    )
     say_parity(differences, "PyTorch")
+
+
+def sizes_of(start: Path) -> dict[str, int]:
+    """The settings that a network to begin with has already decided."""
+    network, _ = load_checkpoint(start)
+    if not isinstance(network, BlindFeatureNetwork):
+        raise LowdoseError(f"{start} is no network of bfn")
+    _, n_features, side_px = network.features.vertical.shape
+    return {
+        "taps": network.n_taps,
+        "linear_px": network.filter.weight.shape[-1],
+        "n_features": n_features,
+        "side_px": side_px,
+        "n_hidden": network.perceptron.b1.shape[1],
+    }
 
 
 def say_parity(differences: dict[str, float], reference: str) -> None:
