@@ -51,8 +51,8 @@ PSNR in dB / SSIM over all frames, the first and last ones included; where there
 frames and of the edge (two frames at each end of a movie, the border of a scan) follows in brackets. Best classical:
 quoted from the data's README, parameters tuned against the truth, on a few inner frames. Every method runs as
 `lowdose denoise --model NAME` does, with nothing tuned to the file; `NAME, own` is trained by `lowdose train NAME FILE
---budget SECONDS --threads 1` on that noisy file alone, from random weights, in the time given (of more threads where the
-cell says so); `NAME from MODEL, own` begins with a bundled model (`--from`).
+--budget SECONDS --threads 1` on that noisy file alone, from random weights, in the time given (with more threads where
+the cell says so); `NAME from MODEL, own` begins with a bundled model (`--from`).
 """
 
 

@@ -24,7 +24,7 @@ N_FRAMES = 10
 HRTEM_ANGSTROM = (0.05, 0.22)
 STEM_ANGSTROM = (0.1, 0.26)
 HAADF_ANGSTROM = (0.1, 0.24)
-N_HRTEM, N_STEM, N_PARTICLES, N_HAADF = 60, 40, 40, 60
+N_HRTEM, N_STEM, N_PARTICLES, N_HAADF = 30, 20, 16, 30
 ELEMENTS = ("Al", "Ni", "Cu", "Pd", "Ag", "Pt", "Au")
 
 
@@ -75,7 +75,7 @@ def image_scenes() -> Scenes:
     return shuffled(scenes)
 
 
-SHARED = Settings(method="bfn", linear_px=15, epochs=80, learning_rate=3e-3, averaging=0.998, patience_epochs=1000)
+SHARED = Settings(method="bfn", linear_px=15, epochs=40, learning_rate=3e-3, averaging=0.995, patience_epochs=1000)
 MODELS = {
     "bfn": ({"taps": 7}, movie_scenes),
     "bfn-dual": ({"taps": 5}, dual_scenes),
