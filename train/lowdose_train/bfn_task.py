@@ -18,6 +18,7 @@ from lowdose.wiener import BlindFilter, fit_movie
 from lowdose_train import bfn_start
 from lowdose_train.bfn import BlindFeatureNetwork
 from lowdose_train.bfn_data import SMALLEST_PX, Crops, TrainingFrames, learned_part, prepare_frames, window_moments
+from lowdose_train.bfn_own_pixel import choose_own_pixel
 from lowdose_train.data import Array, check_frames, read_channels
 from lowdose_train.settings import Settings
 from lowdose_train.task import Task
@@ -184,6 +185,16 @@ class BfnTask(Task):
 
     def held_out_frames(self) -> list[TrainingFrames]:
         return self.frames
+
+    def finish(self, network: nn.Module) -> dict[str, Any]:
+        """The own-pixel step, for one file whose channels have each one noise."""
+        assert isinstance(network, BlindFeatureNetwork)
+        if len(self.frames) > 1 or self.network.scan is not None:
+            return {}
+        network.to(self.device)
+        found = choose_own_pixel(network, self.frames, self.crop_px)
+        network.cpu()
+        return {"own_pixel": found}
 
     def scores(self, network: nn.Module) -> list[dict[str, Any]]:
         """How much of the filter's mean squared error, noise included, is gone on the held-out tiles."""

@@ -89,7 +89,8 @@ def train(
     network = task_type.network_for(settings, contents["state_dict"])
     network.load_state_dict(contents["state_dict"])
     with torch.no_grad():
-        contents["metrics"] |= {"stacks": task.scores(network.eval())}
+        contents["metrics"] |= task.finish(network.eval()) | {"stacks": task.scores(network)}
+    contents["state_dict"] = network.state_dict()
     checkpoint.save(contents, best)
     return TrainResult(network, contents["metrics"], run.stopped_by() or "")
 

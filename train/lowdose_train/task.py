@@ -88,6 +88,10 @@ class Task(ABC):
         """
         return []
 
+    def finish(self, network: nn.Module) -> dict[str, Any]:
+        """The last change to the best network, on the CPU, before it is scored; what was found, for the metrics."""
+        return {}
+
     def state(self) -> dict[str, Any]:
         """What `restore` needs beside the weights, as plain values and tensors."""
         return {}
