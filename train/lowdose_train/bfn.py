@@ -60,7 +60,17 @@ class Features(nn.Module):
         self.horizontal = nn.Parameter(torch.zeros(n_channels, n_features, side_px))
 
 
-class Perceptron(nn.Module):
+class Optional(nn.Module):
+    """A module whose buffers a model file does not hold, because they are in its other weights: there they are as in a
+    new network."""
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        for name, buffer in self.named_buffers():
+            state_dict.setdefault(prefix + name, buffer)
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+
+
+class Perceptron(Optional):
     """Two hidden layers of ReLUs for each channel: weights (n_channels, n_out, n_in), biases (n_channels, n_out);
     of the last, w3 (n_channels, n_in) and b3 (n_channels,).
 
@@ -79,7 +89,6 @@ class Perceptron(nn.Module):
         self.w3 = nn.Parameter(torch.zeros(n_channels, n_hidden))
         self.b3 = nn.Parameter(torch.zeros(n_channels))
         self.register_buffer("unit", torch.ones(n_channels))
-        self.register_load_state_dict_pre_hook(_with_defaults)  # type: ignore[no-untyped-call]
 
     def forward(self, inputs: Tensor) -> Tensor:
         """(n_channels, n_inputs, n_pixels) -> (n_channels, n_pixels)."""
@@ -89,7 +98,7 @@ class Perceptron(nn.Module):
         return total * self.unit[:, None]
 
 
-class OwnPixel(nn.Module):
+class OwnPixel(Optional):
     """The noisy pixel y joins its blind estimate d by the share that is best for both errors: d + a (y - d).
 
     a = e / (e + v): e is the mean squared error of d, v = constant + gain * d the variance of y's noise. values:
@@ -102,7 +111,6 @@ class OwnPixel(nn.Module):
     def __init__(self, n_channels: int) -> None:
         super().__init__()
         self.register_buffer("values", torch.zeros(n_channels, 3))
-        self.register_load_state_dict_pre_hook(_with_defaults)  # type: ignore[no-untyped-call]
 
     @property
     def used(self) -> bool:
@@ -306,12 +314,6 @@ class BlindFeatureNetwork(nn.Module):
         inputs = torch.cat([inside.flatten(1)[:, None], features], 1)
         correction: Tensor = self.perceptron(inputs)
         return inside + border + correction.view_as(border)
-
-
-def _with_defaults(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
-    """What a model file does not hold, because it is in the other weights there, is as in a new network."""
-    for name, buffer in module.named_buffers():
-        state.setdefault(prefix + name, buffer)
 
 
 def bands(length: int, side: int, device: torch.device) -> Tensor:

@@ -38,7 +38,7 @@ class BfnScanTask(BfnTask):
             raise LowdoseError(f"bfn-4d learns from one scan; given {len(stacks)}")
         check_frames(name, scan, AXES)
         part = np.asarray(middle_of_scan(scan), np.float32)
-        self.fitted = fit_scan(part, scan.mean(axis=(0, 1), dtype=np.float32))
+        self.fitted = fit_scan(part, scan.mean(axis=(0, 1), dtype=np.float32), self.settings.blind_px)
         self.scan_shape = part.shape[:2]
         return [((part - self.fitted.level[0]) / self.fitted.scale[0]).reshape(-1, 1, *part.shape[2:])]
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from lowdose.errors import LowdoseError
 from lowdose.sample import neighbour
 from lowdose.wiener import BlindFilter, fit_movie
+from lowdose.wiener.movie import LARGEST_DIAMETER_PX
 from lowdose_train import bfn_start
 from lowdose_train.bfn import BlindFeatureNetwork
 from lowdose_train.bfn_data import SMALLEST_PX, Crops, TrainingFrames, learned_part, prepare_frames, window_moments
@@ -218,9 +219,12 @@ def fit_filter(runs: Sequence[Array], settings: Settings) -> BlindFilter:
         level, std = frames.mean(axes, keepdims=True), frames.std(axes, keepdims=True)
         normalised.append((frames - level) / np.where(std > 0, std, 1))
     level = np.zeros(runs[0].shape[1], np.float32)
+    largest_px = settings.linear_px or LARGEST_DIAMETER_PX
+    fitted = fit_movie(
+        normalised, level, window_frames=settings.taps, largest_px=largest_px, hidden_px=settings.blind_px
+    )
     if settings.linear_px is None:
-        return fit_movie(normalised, level=level, window_frames=settings.taps)
-    fitted = fit_movie(normalised, level=level, window_frames=settings.taps, largest_px=settings.linear_px)
+        return fitted
     border = settings.linear_px // 2 - fitted.radius_px
     return replace(fitted, weights=np.pad(fitted.weights, [(0, 0)] * 4 + [(border, border)] * 2))
 
