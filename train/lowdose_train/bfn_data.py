@@ -149,19 +149,21 @@ class Crops:
         planes, linear, border, wanted = (value.transpose(0, 1) for value in by_plane)
         return Crops(planes, linear, border, wanted, weights, centre)
 
-    def turned(self, network: BlindFeatureNetwork, generator: torch.Generator) -> Crops:
-        """All crops flipped along time, y and x, and transposed, each or not by chance: sixteen times as much data.
+    def turned(self, network: BlindFeatureNetwork, generator: torch.Generator, *, all_ways: bool) -> Crops:
+        """All crops turned, or not, by chance: mirrored along time, y and x together, under which the filter of one
+        channel does not change; with all_ways along each axis by itself and transposed, sixteen times as much data.
 
-        L is that of the filter that is flipped too, so the own pixel's share in it is another.
+        L is that of the filter that is turned too, so the own pixel's share in it is another.
         """
         values = [self.planes, self.linear, self.border, self.wanted, self.weights, self.centre]
-        axes = [axis for axis in (-2, -1) if below(2, generator)]
+        together = below(2, generator)
+        axes = [axis for axis in (-2, -1) if (below(2, generator) if all_ways else together)]
         if axes:
             values = [value.flip(axes) for value in values]
-        if below(2, generator):
+        if all_ways and below(2, generator):
             values = [value.transpose(-2, -1) for value in values]
         planes, *others = values
-        if below(2, generator):
+        if together:
             by_tap = planes.reshape(network.n_taps, network.n_channels, *planes.shape[1:])
             planes = by_tap.flip(0).flatten(0, 1)
         return Crops(planes.contiguous(), *others)

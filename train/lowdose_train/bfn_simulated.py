@@ -77,6 +77,9 @@ class SimulatedBfnTask(BfnTask):
         """No own-pixel step: its noise is that of one file."""
         return {}
 
+    def turns_all_ways(self) -> bool:
+        return True
+
     def held_out_frames(self) -> list[TrainingFrames]:
         return self.tests
 

@@ -29,6 +29,9 @@ STEPS_PER_EPOCH = 50
 N_START_BATCHES = 4
 """Batches on which the first features get their size."""
 LEAST_SIZE = 1e-6
+TOLD_PIXELS = 250e3
+"""Pixels, times the share of their variance that the filter predicts: from so many on a network need not see its crops
+turned. Measured: 0.7 dB better without on a movie with twice as many, 1 dB worse on an image with a fifth."""
 AXES = "n_frames, n_channels, height, width"
 
 
@@ -160,7 +163,13 @@ class BfnTask(Task):
             n_frames, _, height, width = frames.frames.shape
             t, y, x = (below(n, generator) for n in (n_frames, height - self.crop_px + 1, width - self.crop_px + 1))
             parts.append(frames.crop(t, y, x, self.crop_px, self.network.reach_px))
-        return Crops.of(parts).turned(self.network, generator)
+        return Crops.of(parts).turned(self.network, generator, all_ways=self.turns_all_ways())
+
+    def turns_all_ways(self) -> bool:
+        """Whether copies that are turned in all ways teach more than the directions in the specimen tell."""
+        errors: list[float] = self.filter.report["prediction_error"]
+        told: float = sum(max(0.0, 1 - error) for error in errors) * sum(frames[:, 0].size for frames in self.stacks)
+        return told < TOLD_PIXELS
 
     def loss(self, network: nn.Module, batch: Crops) -> Tensor:
         """Weighted mean square of what the network predicts of the noisy pixels less those."""
