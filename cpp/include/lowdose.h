@@ -13,13 +13,16 @@
  * Aliasing.  A result may be written over the frame that was pushed: frames are copied or converted before push returns.
  * Threads.   Any thread may call anything on any handle at any time, except that nothing may use a handle while or after
  *            it is given back. Different streams never wait for each other, except for processor cores.
- * fork.      A child process must not touch handles that were made before the fork. It may create its own, if no other
- *            thread was inside lowdose when it forked.
+ * fork.      A child process must not touch handles that were made before the fork, not even to close them: their threads
+ *            are the parent's. It may create its own engine and go on from there, if no other thread was inside lowdose
+ *            when it forked. The parent's handles do not notice.
  * Structs.   The first member is the size of the struct as the caller was compiled with it; set it with sizeof. All
  *            others may be 0, which means the default. A newer library takes the structs of an older header, and an
  *            older library those of a newer header as long as what it does not know is 0.
  * Units.     Lengths in pixels, times in milliseconds, memory and strides in bytes. y comes before x. Paths are UTF-8.
  * Environment. LOWDOSE_CPU=avx2, sse4.2 or portable keeps the compiled kernels from using newer instructions.
+ *            ORT_DISABLE_TELEMETRY is set to 1 before ONNX Runtime is loaded, unless the host has set it: since 1.29 it
+ *            sends what it runs to its maker otherwise. Nothing else of the host's environment is changed.
  */
 #ifndef LOWDOSE_H
 #define LOWDOSE_H
@@ -139,7 +142,8 @@ LOWDOSE_API lowdose_status LOWDOSE_CALL lowdose_model_open(lowdose_engine* engin
                                                            const lowdose_model_options* options,
                                                            lowdose_model** model);
 
-/* The same from the n_bytes of a model file in memory; they are copied. */
+/* The same from the n_bytes of a model file in memory; they are copied.
+ * NULL, ARGUMENT, MODEL, DEVICE, MEMORY. */
 LOWDOSE_API lowdose_status LOWDOSE_CALL lowdose_model_open_memory(lowdose_engine* engine, const void* bytes,
                                                                   size_t n_bytes, const lowdose_model_options* options,
                                                                   lowdose_model** model);
@@ -147,7 +151,8 @@ LOWDOSE_API lowdose_status LOWDOSE_CALL lowdose_model_open_memory(lowdose_engine
 /* NULL is allowed. */
 LOWDOSE_API lowdose_status LOWDOSE_CALL lowdose_model_close(lowdose_model* model);
 
-/* As lowdose_engine_message. Calls that open a stream report here. */
+/* As lowdose_engine_message. Calls that open a stream report here.
+ * NULL, ARGUMENT. */
 LOWDOSE_API lowdose_status LOWDOSE_CALL lowdose_model_message(const lowdose_model* model, char* buffer,
                                                               size_t buffer_bytes);
 
@@ -249,7 +254,8 @@ LOWDOSE_API lowdose_status LOWDOSE_CALL lowdose_stream_open(lowdose_model* model
 /* Ends the stream's thread and frees it; frames that wait are lost. NULL is allowed. */
 LOWDOSE_API lowdose_status LOWDOSE_CALL lowdose_stream_close(lowdose_stream* stream);
 
-/* As lowdose_engine_message. */
+/* As lowdose_engine_message.
+ * NULL, ARGUMENT. */
 LOWDOSE_API lowdose_status LOWDOSE_CALL lowdose_stream_message(const lowdose_stream* stream, char* buffer,
                                                                size_t buffer_bytes);
 
@@ -289,6 +295,7 @@ typedef struct lowdose_result {
     int64_t timestamp;
     uint64_t n_dropped; /* frames lost since the result before */
     double age_ms;      /* from push until the result was there, waiting for later frames included */
+    uint64_t n_replaced; /* how often lowdose_stream_replace had changed the weights before it was computed */
 } lowdose_result;
 
 /* Gives a frame. LOWDOSE_OK: it was taken. LOWDOSE_DROPPED: the queue had no room until the deadline.
@@ -312,8 +319,26 @@ LOWDOSE_API lowdose_status LOWDOSE_CALL lowdose_stream_flush(lowdose_stream* str
 
 /* After a stage move or whatever else begins a new scene: forgets all frames and results that wait, which are counted as
  * discarded, and the settings that were chosen. Waits for the frame that is being denoised.
- * NULL, RUNTIME, MEMORY. */
+ * NULL. */
 LOWDOSE_API lowdose_status LOWDOSE_CALL lowdose_stream_reset(lowdose_stream* stream);
+
+typedef struct lowdose_replace_options {
+    size_t struct_bytes;
+    uint32_t given;     /* LOWDOSE_GIVE_WEIGHT_SET, LOWDOSE_GIVE_CUTOFF: needed where the model has several weight sets or a
+                           low-pass, for nothing is chosen in a running stream */
+    int32_t weight_set; /* 0 to n_weight_sets - 1 */
+    float cutoff;       /* low-pass limit, cycles/pixel; 1: none */
+} lowdose_replace_options;
+
+/* Exchanges the weights of a running stream: another opened model takes over between two frames. Everything slow happens
+ * here, in the calling thread, while other threads push and pop; the next result that is computed comes from the new
+ * model. No frame is lost: those that wait, sequence numbers, statistics and the offset stay. The model must have the
+ * taps, channels, latency and rules (for the ends of a sequence, normalisation and offset) of the one before. Until the
+ * old one is given back, both are in memory, beyond max_bytes. Of two replacements before a frame the second counts.
+ * options: NULL for a model that has nothing to give. On error the stream goes on as it was.
+ * NULL, ARGUMENT, SIZE, RUNTIME, MEMORY. */
+LOWDOSE_API lowdose_status LOWDOSE_CALL lowdose_stream_replace(lowdose_stream* stream, const lowdose_model* model,
+                                                               const lowdose_replace_options* options);
 
 /* Denoises a whole sequence in the calling thread: n_frames frames to as many results, of which results[i] belongs to
  * frames[i] and may be written over its data. For streams without a queue, between other sequences. When it fails, the
@@ -347,9 +372,10 @@ typedef struct lowdose_statistics {
     lowdose_latency output;   /* to dtype_out */
     lowdose_latency total;    /* of one frame's work: the five above */
     lowdose_latency age;      /* from push until the result is there, waiting for later frames included */
+    uint64_t replaced;        /* models that took over, see lowdose_stream_replace */
 } lowdose_statistics;
 
-/* NULL, ARGUMENT (struct_bytes). */
+/* NULL, ARGUMENT (struct_bytes), MEMORY. */
 LOWDOSE_API lowdose_status LOWDOSE_CALL lowdose_stream_statistics(const lowdose_stream* stream,
                                                                   lowdose_statistics* statistics);
 

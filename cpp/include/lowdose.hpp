@@ -107,6 +107,8 @@ struct GiveBack {
 
 }  // namespace detail
 
+class Model;
+
 class Stream {
 public:
     // False: the frame was dropped, for the queue had no room until the deadline.
@@ -117,6 +119,8 @@ public:
     }
     void flush() { check(lowdose_stream_flush(get())); }
     void reset() { check(lowdose_stream_reset(get())); }
+    // Another model takes over between two frames. given, weight_set, cutoff: as in lowdose_replace_options.
+    void replace(const Model& model, std::uint32_t given = 0, std::int32_t weight_set = 0, float cutoff = 0);
     void denoise(const std::vector<lowdose_frame>& frames, std::vector<lowdose_result>& results) {
         if (frames.size() != results.size()) throw Error(LOWDOSE_ERROR_SIZE, "as many results as frames are needed");
         check(lowdose_stream_denoise(get(), frames.size(), frames.data(), results.data()));
@@ -193,6 +197,11 @@ private:
     std::shared_ptr<detail::Log> log_;
     std::unique_ptr<lowdose_model, detail::GiveBack<lowdose_model, lowdose_model_close>> handle_;
 };
+
+inline void Stream::replace(const Model& model, std::uint32_t given, std::int32_t weight_set, float cutoff) {
+    const lowdose_replace_options options{sizeof options, given, weight_set, cutoff};
+    check(lowdose_stream_replace(get(), model.get(), &options));
+}
 
 class Engine {
 public:

@@ -134,6 +134,7 @@ py::dict statistics(const AnyStream& stream) {
     py::dict values;
     values["frames_in"] = all.frames_in;
     values["frames_out"] = all.frames_out;
+    values["replaced"] = all.replaced;
     values["total"] = latency(all.total);
     values["convert"] = latency(all.convert);
     values["choose"] = latency(all.choose);
@@ -250,8 +251,9 @@ PYBIND11_MODULE(_core, module) {
         .def(
             "choose",
             [](const Model& model, const py::array& windows, std::optional<int> weight_set, std::optional<float> cutoff,
-               std::optional<float> offset,
-               int threads) { return choose_from(model, windows, {weight_set, cutoff, offset}, threads); },
+               std::optional<float> offset, int threads) {
+                return choose_from(model, windows, {weight_set, cutoff, offset}, threads);
+            },
             py::arg("windows"), py::arg("weight_set"), py::arg("cutoff"), py::arg("offset"), py::arg("threads"));
 
     py::class_<Stream>(module, "Stream")
@@ -276,6 +278,14 @@ PYBIND11_MODULE(_core, module) {
         .def("push", &push<Stream>, py::arg("frame"))
         .def("flush", &flush<Stream>)
         .def("reset", &Stream::reset)
+        .def(
+            "replace",
+            [](Stream& stream, std::shared_ptr<Model> model, std::optional<int> weight_set,
+               std::optional<float> cutoff) {
+                const py::gil_scoped_release released;
+                stream.replace(std::move(model), weight_set, cutoff);
+            },
+            py::arg("model"), py::arg("weight_set"), py::arg("cutoff"))
         .def("statistics", &statistics<Stream>)
         .def_property_readonly("latency_frames", &Stream::latency_frames)
         .def_property_readonly("choice", [](const Stream& stream) { return stream.choice(); })

@@ -13,7 +13,7 @@ Blocks::Blocks(const Contract& contract, size_t plane)
       earlier_(newest_.size()) {}
 
 std::optional<long long> Blocks::wanted(long long index, long long n_frames) const {
-    if (start_ < 0) return 0;
+    if (start_ < 0) return std::max(0LL, std::min(index, n_frames - n_frames_));
     const long long last_frame = n_frames - 1;
     const bool ends_here = covers(start_, last_frame);
     if (index < start_ + n_frames_ - overlap_ || ends_here) return std::nullopt;

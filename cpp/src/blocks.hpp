@@ -23,6 +23,7 @@ public:
     // Frame `index`, blended over the overlap: the newer block's share grows linearly.
     void frame(long long index, float* out) const;
 
+    // The next block begins at the frame that is asked for.
     void clear();
 
 private:

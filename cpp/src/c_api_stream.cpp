@@ -19,9 +19,18 @@ DType dtype_of(std::int32_t given) {
 
 void refuse(const std::string& what) { throw Error(what, Error::Kind::argument); }
 
+// known: the bits of LOWDOSE_GIVE_... that the call takes.
+Wanted wanted_of(std::uint32_t given, std::uint32_t known, std::int32_t weight_set, float cutoff, float offset) {
+    if (given & ~known) refuse("`given` holds a bit that is none of the LOWDOSE_GIVE_... of this call");
+    Wanted wanted;
+    if (given & LOWDOSE_GIVE_WEIGHT_SET) wanted.weight_set = weight_set;
+    if (given & LOWDOSE_GIVE_CUTOFF) wanted.cutoff = cutoff;
+    if (given & LOWDOSE_GIVE_OFFSET) wanted.offset = offset;
+    if (wanted.offset && !std::isfinite(*wanted.offset)) refuse("the offset must be finite");
+    return wanted;
+}
+
 StreamOptions stream_options(const lowdose_stream_options& given) {
-    constexpr std::uint32_t known = LOWDOSE_GIVE_WEIGHT_SET | LOWDOSE_GIVE_CUTOFF | LOWDOSE_GIVE_OFFSET;
-    if (given.given & ~known) refuse("`given` holds a bit that is none of LOWDOSE_GIVE_...");
     if (given.threads < 0) refuse("threads must be 0 or more");
     if ((given.scan_y == 0) != (given.scan_x == 0)) refuse("a scan has both scan_y and scan_x");
     if (given.height < 1 || given.width < 1)
@@ -33,10 +42,8 @@ StreamOptions stream_options(const lowdose_stream_options& given) {
     options.threads = given.threads;
     options.tile = given.tile_px;
     options.max_bytes = static_cast<double>(given.max_bytes);
-    if (given.given & LOWDOSE_GIVE_WEIGHT_SET) options.wanted.weight_set = given.weight_set;
-    if (given.given & LOWDOSE_GIVE_CUTOFF) options.wanted.cutoff = given.cutoff;
-    if (given.given & LOWDOSE_GIVE_OFFSET) options.wanted.offset = given.offset;
-    if (options.wanted.offset && !std::isfinite(*options.wanted.offset)) refuse("the offset must be finite");
+    options.wanted = wanted_of(given.given, LOWDOSE_GIVE_WEIGHT_SET | LOWDOSE_GIVE_CUTOFF | LOWDOSE_GIVE_OFFSET,
+                               given.weight_set, given.cutoff, given.offset);
     if (given.scan_y != 0) options.scan = ScanShape{given.scan_y, given.scan_x};
     options.references = {given.dark, given.gain, given.bad_pixels};
     options.warm_up = true;
@@ -119,6 +126,7 @@ void write_result(lowdose_result* to, const LiveStream::Result& from) {
     values.timestamp = from.tag.timestamp;
     values.n_dropped = from.n_dropped;
     values.age_ms = from.age_ms;
+    values.n_replaced = from.n_replaced;
     write_struct(to, values, offsetof(lowdose_result, sequence));
 }
 
@@ -176,12 +184,13 @@ lowdose_status lowdose_stream_query(const lowdose_stream* stream, lowdose_stream
         lowdose_stream_info values{};
         values.latency_frames = core.latency_frames();
         values.n_channels = core.n_channels();
-        values.n_tiles = static_cast<std::int32_t>(core.tiles().tiles.size());
-        if (const std::optional<Choice> choice = stream->live->choice()) {
+        const LiveStream::Settled settled = stream->live->settings();
+        values.n_tiles = static_cast<std::int32_t>(settled.n_tiles);
+        if (settled.choice) {
             values.is_settled = 1;
-            values.weight_set = choice->weight_set;
-            values.cutoff = choice->cutoff;
-            values.offset = choice->offset;
+            values.weight_set = settled.choice->weight_set;
+            values.cutoff = settled.choice->cutoff;
+            values.offset = settled.choice->offset;
         }
         write_struct(info, values);
         return LOWDOSE_OK;
@@ -244,6 +253,19 @@ lowdose_status lowdose_stream_reset(lowdose_stream* stream) {
     });
 }
 
+lowdose_status lowdose_stream_replace(lowdose_stream* stream, const lowdose_model* model,
+                                      const lowdose_replace_options* given) {
+    if (!stream || !model) return LOWDOSE_ERROR_NULL;
+    return guarded_stream(stream, LOWDOSE_ERROR_ARGUMENT, [&] {
+        lowdose_replace_options options{};
+        if (given) options = read_struct(given, LOWDOSE_BYTES_UP_TO(lowdose_replace_options, cutoff));
+        const Wanted wanted = wanted_of(options.given, LOWDOSE_GIVE_WEIGHT_SET | LOWDOSE_GIVE_CUTOFF,
+                                        options.weight_set, options.cutoff, 0);
+        stream->live->replace(model->model, wanted.weight_set, wanted.cutoff);
+        return LOWDOSE_OK;
+    });
+}
+
 lowdose_status lowdose_stream_denoise(lowdose_stream* stream, size_t n_frames, const lowdose_frame* frames,
                                       lowdose_result* results) {
     if (!stream || (n_frames > 0 && (!frames || !results))) return LOWDOSE_ERROR_NULL;
@@ -265,6 +287,7 @@ lowdose_status lowdose_stream_denoise(lowdose_stream* stream, size_t n_frames, c
                 lowdose_result* to = element(results, i);
                 LiveStream::Result result;
                 result.tag = {frame.sequence, frame.timestamp};
+                result.n_replaced = core.statistics().replaced;
                 write_result(to, result);
                 return view_of(read_result(to), core);
             });
@@ -296,6 +319,7 @@ lowdose_status lowdose_stream_statistics(const lowdose_stream* stream, lowdose_s
         values.output = latency(all->stages.output);
         values.total = latency(all->stages.total);
         values.age = latency(all->age);
+        values.replaced = all->stages.replaced;
         write_struct(statistics, values);
         return LOWDOSE_OK;
     });

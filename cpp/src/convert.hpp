@@ -18,8 +18,8 @@ size_t size_of(DType dtype);
 void to_float(const void* in, DType dtype, std::ptrdiff_t row_stride_bytes, int height, int width, float offset,
               float* out, size_t out_step = 0);
 
-// out = in + offset, contiguous; integers are rounded half to even and clipped to their range, never wrapped; what is no
-// number becomes the lowest.
+// out = in + offset, contiguous; integers are rounded half to even and clipped to their range, never wrapped; what is
+// no number becomes the lowest.
 void from_float(const float* in, size_t n_pixels, float offset, DType dtype, void* out);
 
 }  // namespace lowdose

@@ -1,7 +1,6 @@
 #include "filter.hpp"
 
 #include <algorithm>
-#include <atomic>
 #include <cstdlib>
 #include <string>
 #include <utility>
@@ -82,6 +81,10 @@ bool Kernels::use_one_scale_per_channel() {
     return true;
 }
 
+bool Kernels::normalises_like(const Kernels& others) const {
+    return per_pixel_ == others.per_pixel_ && level_ == others.level_ && scale_ == others.scale_;
+}
+
 // The kernel is turned round, because the product of spectra is a convolution and the filter a correlation.
 Spectrum Kernels::transform(int place, int out, int tap, int in) const {
     const int radius = shape_.radius_px, side = 2 * radius + 1, n = shape_.n_channels;
@@ -126,7 +129,24 @@ FilterStream::FilterStream(const FilterShape& shape, DType in, DType out, ops::I
     filtered_.resize(padded_.size());
 }
 
-void FilterStream::use(std::shared_ptr<const Kernels> kernels) { std::atomic_store(&kernels_, std::move(kernels)); }
+void FilterStream::use(std::shared_ptr<const Kernels> kernels) {
+    const std::lock_guard<std::mutex> lock(exchange_);
+    if (kernels_ && !kernels_->normalises_like(*kernels))
+        throw Error("the filter was fitted with another level or scale than the one in use; fit it with the same");
+    if (!kernels_)
+        kernels_ = std::move(kernels);
+    else
+        next_kernels_ = std::move(kernels);
+}
+
+void FilterStream::take_kernels() {
+    std::shared_ptr<const Kernels> before;  // given back when nothing is locked
+    const std::lock_guard<std::mutex> lock(exchange_);
+    if (!next_kernels_) return;
+    before = std::move(kernels_);
+    kernels_ = std::move(next_kernels_);
+    statistics_.replaced += 1;
+}
 
 void FilterStream::reset() {
     ring_.clear();
@@ -136,8 +156,9 @@ void FilterStream::reset() {
 }
 
 // The frame, less its level, stands in the middle of mirrored borders.
-void FilterStream::transform_frame(const Kernels& kernels, const unsigned char* frame, std::ptrdiff_t row_stride_bytes,
-                                   int channel, float* spectrum) {
+void FilterStream::transform_frame(const unsigned char* frame, std::ptrdiff_t row_stride_bytes, int channel,
+                                   float* spectrum) {
+    const Kernels& kernels = *kernels_;
     const int radius = shape_.radius_px, height = shape_.height, width = shape_.width;
     const auto columns = static_cast<size_t>(width), step = static_cast<size_t>(padded_width_);
     const auto line = [&](int y) { return padded_.data() + static_cast<size_t>(y + radius) * step; };
@@ -167,14 +188,11 @@ void FilterStream::transform_frame(const Kernels& kernels, const unsigned char* 
 
 bool FilterStream::push(const void* frame, std::ptrdiff_t row_stride_bytes, std::ptrdiff_t channel_stride_bytes,
                         void* out) {
-    if (shape_.scan && ring_.count() == static_cast<long long>(shape_.scan->n_y) * shape_.scan->n_x)
-        throw Error("the scan of " + std::to_string(shape_.scan->n_y) + "x" + std::to_string(shape_.scan->n_x) +
-                    " positions is complete: flush before the next one");
     const Stopwatch watch;
-    const auto kernels = std::atomic_load(&kernels_);
+    float* spectra = ring_.next();
     for (int channel = 0; channel < shape_.n_channels; ++channel)
-        transform_frame(*kernels, static_cast<const unsigned char*>(frame) + channel * channel_stride_bytes,
-                        row_stride_bytes, channel, ring_.next() + 2 * n_coefficients_ * static_cast<size_t>(channel));
+        transform_frame(static_cast<const unsigned char*>(frame) + channel * channel_stride_bytes, row_stride_bytes,
+                        channel, spectra + 2 * n_coefficients_ * static_cast<size_t>(channel));
     ring_.take();
     statistics_.convert.add(watch.milliseconds());
     statistics_.frames_in += 1;
@@ -212,7 +230,7 @@ int FilterStream::place_of(long long index) const {
 }
 
 // filtered_ = the sum over taps and channels, on padded frames. A part of the sum stays in the cache until it is done.
-void FilterStream::filter(const Kernels& kernels, int place, int out) {
+void FilterStream::filter(int place, int out) {
     constexpr size_t part = 2048;  // coefficients
     for (size_t first = 0; first < n_coefficients_; first += part) {
         const size_t n = std::min(part, n_coefficients_ - first);
@@ -221,7 +239,7 @@ void FilterStream::filter(const Kernels& kernels, int place, int out) {
         std::fill_n(to_im, n, 0.0f);
         for (size_t tap = 0; tap < window_.size(); ++tap)
             for (int in = 0; in < shape_.n_channels; ++in) {
-                const Spectrum& kernel = kernels.spectrum(place, out, static_cast<int>(tap), in);
+                const Spectrum& kernel = kernels_->spectrum(place, out, static_cast<int>(tap), in);
                 const float* re = window_[tap] + 2 * n_coefficients_ * static_cast<size_t>(in) + first;
                 const float* im = re + n_coefficients_;
                 const float *k_re = kernel.re.data() + first, *k_im = kernel.im.data() + first;
@@ -235,7 +253,7 @@ void FilterStream::filter(const Kernels& kernels, int place, int out) {
 }
 
 void FilterStream::emit(long long index, const Stopwatch& since, void* out) {
-    const auto kernels = std::atomic_load(&kernels_);
+    take_kernels();
     ring_.window(index, window_);
     Stopwatch watch;
     double filter_ms = 0;
@@ -243,9 +261,9 @@ void FilterStream::emit(long long index, const Stopwatch& since, void* out) {
     const size_t row_bytes = static_cast<size_t>(shape_.width) * size_of(out_);
     for (int channel = 0; channel < shape_.n_channels; ++channel) {
         const Stopwatch filter_watch;
-        filter(*kernels, place_of(index), channel);
+        filter(place_of(index), channel);
         filter_ms += filter_watch.milliseconds();
-        for (int y = 0; y < shape_.height; ++y, to += row_bytes) write_row(*kernels, channel, y, to);
+        for (int y = 0; y < shape_.height; ++y, to += row_bytes) write_row(channel, y, to);
     }
     statistics_.network.add(filter_ms);
     statistics_.output.add(watch.milliseconds() - filter_ms);
@@ -254,7 +272,8 @@ void FilterStream::emit(long long index, const Stopwatch& since, void* out) {
     n_out_ = index + 1;
 }
 
-void FilterStream::write_row(const Kernels& kernels, int channel, int y, void* out) {
+void FilterStream::write_row(int channel, int y, void* out) {
+    const Kernels& kernels = *kernels_;
     const auto columns = static_cast<size_t>(shape_.width), radius = static_cast<size_t>(shape_.radius_px);
     float* pixel = &filtered_[(static_cast<size_t>(y) + radius) * static_cast<size_t>(padded_width_) + radius];
     if (kernels.per_pixel_) {

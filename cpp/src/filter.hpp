@@ -3,6 +3,7 @@
 #pragma once
 
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <vector>
 
@@ -37,6 +38,8 @@ public:
 
 private:
     friend class FilterStream;
+    // Whether frames that were normalised for these can be filtered by others.
+    bool normalises_like(const Kernels& others) const;
     const Spectrum& spectrum(int place, int out, int tap, int in) const;
     bool use_one_scale_per_channel();
     Spectrum transform(int place, int out, int tap, int in) const;
@@ -50,12 +53,13 @@ private:
     mutable int end_place_ = -1;
 };
 
-// Not thread-safe, but `use` may be called by another thread: the next frame is filtered with the new kernels.
+// Not thread-safe, but `use` may be called by another thread: the next result comes from the new kernels.
 class FilterStream {
 public:
     FilterStream(const FilterShape& shape, DType in, DType out, ops::InstructionSet set);
 
-    // Kernels that replace others must have their level and scale: the frames that wait are normalised already.
+    // Throws Error for kernels with another level or scale than those in use: the frames that wait are normalised
+    // already.
     void use(std::shared_ptr<const Kernels> kernels);
 
     // As Stream::push and Stream::flush.
@@ -71,17 +75,18 @@ public:
     const Statistics& statistics() const { return statistics_; }
 
 private:
-    void transform_frame(const Kernels& kernels, const unsigned char* frame, std::ptrdiff_t row_stride_bytes,
-                         int channel, float* spectrum);
+    void take_kernels();
+    void transform_frame(const unsigned char* frame, std::ptrdiff_t row_stride_bytes, int channel, float* spectrum);
     void emit(long long index, const Stopwatch& since, void* out);
-    void filter(const Kernels& kernels, int place, int out);
-    void write_row(const Kernels& kernels, int channel, int y, void* out);
+    void filter(int place, int out);
+    void write_row(int channel, int y, void* out);
     int place_of(long long index) const;
 
     FilterShape shape_;
     DType in_, out_;
     ops::InstructionSet set_;
-    std::shared_ptr<const Kernels> kernels_;
+    std::shared_ptr<const Kernels> kernels_, next_kernels_;
+    std::mutex exchange_;  // of the two
     int padded_height_, padded_width_;
     size_t n_coefficients_;
     FrameRing ring_;  // of spectra: per channel real parts, then imaginary parts

@@ -33,13 +33,21 @@ FrameRing::FrameRing(const Contract& contract, const ScanShape& scan, size_t fra
         throw Error("a scan of " + std::to_string(scan.n_y) + "x" + std::to_string(scan.n_x) +
                     " positions is too small for " + contract.method + ": it needs at least " + std::to_string(y + 1) +
                     "x" + std::to_string(x + 1));
-    const int back = contract.scan ? latency_ : contract.block_frames > 0 ? 0 : x;
+    const bool has_states = contract.n_states > 0;  // a model that takes over computes them again
+    const int states_back = has_states ? contract.n_states - contract.taps.front().dx : 0;
+    const int back = contract.scan ? latency_ : contract.block_frames > 0 ? 0 : std::max(x, states_back);
     slots_.assign(static_cast<size_t>(latency_ + back + 1), std::vector<float>(frame_values));
     if (contract.takes_offset)
         sums_.assign(slots_.size(), std::vector<double>(2 * static_cast<size_t>(contract.n_channels)));
 }
 
-float* FrameRing::next() { return slots_[slot(count_)].data(); }
+float* FrameRing::next() {
+    if (contract_.scan && count_ == static_cast<long long>(scan_.n_y) * scan_.n_x)
+        throw Error("the scan of " + std::to_string(scan_.n_y) + "x" + std::to_string(scan_.n_x) +
+                        " positions is complete: flush before the next one",
+                    Error::Kind::order);
+    return slots_[slot(count_)].data();
+}
 
 void FrameRing::take() {
     if (contract_.takes_offset) {

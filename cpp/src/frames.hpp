@@ -17,7 +17,7 @@ public:
     // frame_values: channels x pixels of a frame. Throws Error for a scan too small for the taps.
     FrameRing(const Contract& contract, const ScanShape& scan, size_t frame_values);
 
-    // Where the next frame belongs; take() says that it is there.
+    // Where the next frame belongs; take() says that it is there. Throws Error when the scan is complete.
     float* next();
     void take();
     void clear() { count_ = 0; }

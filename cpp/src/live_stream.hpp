@@ -24,6 +24,11 @@ struct LiveOptions {
     Policy policy = Policy::block;
     int queue_frames = 0;    // 0: no queue and no thread, push denoises in the caller's
     double deadline_ms = 0;  // a frame that waits longer is dropped, and a blocked push gives up; 0: none
+
+    // That may wait to be taken.
+    size_t most_results() const {
+        return policy == Policy::newest_wins || queue_frames == 0 ? 1 : static_cast<size_t>(queue_frames);
+    }
 };
 
 // The caller's name for a frame; comes back with its result.
@@ -82,6 +87,7 @@ public:
         Tag tag;
         std::uint64_t n_dropped = 0;  // frames lost since the result before
         double age_ms = 0;
+        std::uint64_t n_replaced = 0;  // models that had taken over before
     };
     // Waits for a result, a negative time for ever; without a queue it never waits. What went wrong with a frame in the
     // queue is thrown here, `result` saying which frame it was. `end` comes once after a flush.
@@ -97,9 +103,20 @@ public:
     void denoise(size_t n_frames, const std::function<FrameView(size_t)>& frame,
                  const std::function<ResultView(size_t)>& result);
 
+    // As Stream::replace; frames, results and statistics go on.
+    void replace(std::shared_ptr<const Model> model, std::optional<int> weight_set, std::optional<float> cutoff) {
+        stream_.replace(std::move(model), weight_set, cutoff);
+    }
+
     LiveStatistics statistics() const;
-    std::optional<Choice> choice() const;
-    const Stream& stream() const { return stream_; }  // for what does not change
+
+    // What of the stream changes with its frames and models.
+    struct Settled {
+        std::optional<Choice> choice;
+        size_t n_tiles;
+    };
+    Settled settings() const;
+    const Stream& stream() const { return stream_; }  // for what does not change: sizes, types, latency
     const LiveOptions& options() const { return live_; }
 
 private:
@@ -113,6 +130,7 @@ private:
     struct Ready {
         Tag tag;
         double age_ms;
+        std::uint64_t n_replaced;
         Buffer pixels;
         std::exception_ptr problem;
     };
@@ -128,6 +146,7 @@ private:
     Pushed push_to_queue(const FrameView& frame, const Tag& tag);
     void denoise_one(const FrameView& frame, const Taken& taken);
     void flush_one();
+    Settled settled() const { return {stream_.choice(), stream_.tiles().tiles.size()}; }
     void keep_statistics();
     void publish(Ready ready);
     void throw_away(Ready& ready);
@@ -149,7 +168,7 @@ private:
     std::deque<Ready> results_;
     std::vector<Buffer> spare_frames_, spare_results_;
     LiveStatistics statistics_;
-    std::optional<Choice> choice_;
+    Settled settled_;
     std::uint64_t dropped_before_ = 0;       // when the last result was popped
     std::uint64_t in_work_ = 0;              // frames that are being denoised: 1 or 0
     std::exception_ptr broken_;              // the thread ran out of memory in its book-keeping

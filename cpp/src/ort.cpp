@@ -1,5 +1,6 @@
 #include "ort.hpp"
 
+#include <cstdlib>
 #include <filesystem>
 #include <map>
 #include <mutex>
@@ -24,17 +25,28 @@ namespace {
 // The oldest table that holds every position used below (ONNX Runtime 1.11 and later).
 constexpr std::uint32_t api_version = 11;
 
-constexpr int create_env = 3, create_session_from_array = 8, run_session = 9, create_session_options = 10,
-              set_log_severity = 22, set_intra_op_threads = 24, create_op_domain = 26, add_op = 27, add_op_domain = 28,
-              session_input_count = 30, session_input_name = 36, create_tensor_with_data = 49,
-              create_cpu_memory_info = 69, allocator_free = 76, default_allocator = 78, release_env = 92,
-              release_memory_info = 94, release_session = 95, release_value = 96, release_session_options = 100,
-              release_op_domain = 101, session_metadata = 111, metadata_lookup = 116, release_metadata = 118,
-              override_dimension = 124, add_config_entry = 130;
+constexpr int create_env = 3, disable_telemetry = 6, create_session_from_array = 8, run_session = 9,
+              create_session_options = 10, set_log_severity = 22, set_intra_op_threads = 24, create_op_domain = 26,
+              add_op = 27, add_op_domain = 28, session_input_count = 30, session_input_name = 36,
+              create_tensor_with_data = 49, create_cpu_memory_info = 69, allocator_free = 76, default_allocator = 78,
+              release_env = 92, release_memory_info = 94, release_session = 95, release_value = 96,
+              release_session_options = 100, release_op_domain = 101, session_metadata = 111, metadata_lookup = 116,
+              release_metadata = 118, override_dimension = 124, add_config_entry = 130;
 constexpr std::uint32_t named_provider_api_version = 12, plugin_api_version = 22;
 
 // Only what ends the process is printed: errors come back as statuses, and a host's console is not ours.
 constexpr int silent = 4;
+
+// Since 1.29, ONNX Runtime tells its maker over the network of models and runs, and has threads for it, unless this
+// variable is set when it starts. A microscope's PC must not; who wants it sets the variable to 0.
+void refuse_telemetry() {
+#ifdef _WIN32
+    if (GetEnvironmentVariableW(L"ORT_DISABLE_TELEMETRY", nullptr, 0) == 0)
+        SetEnvironmentVariableW(L"ORT_DISABLE_TELEMETRY", L"1");
+#else
+    setenv("ORT_DISABLE_TELEMETRY", "1", 0);
+#endif
+}
 
 void* open_library(const std::string& path, std::string& problem) {
 #ifdef _WIN32
@@ -91,6 +103,7 @@ std::shared_ptr<Library> Library::load(const std::string& given) {
     const std::string path = std::filesystem::absolute(std::filesystem::u8path(given)).u8string();
     if (auto known = loaded[path].lock()) return known;
 
+    refuse_telemetry();
     std::string problem;
     void* handle = open_library(path, problem);
     if (!handle) throw Error("cannot load ONNX Runtime from " + path + ": " + problem, Error::Kind::runtime);
@@ -117,6 +130,7 @@ std::shared_ptr<Library> Library::load(const std::string& given) {
     if (newest >= plugin_api_version) library->plugin_table_ = base->get_api(plugin_api_version);
     constexpr int device_allocator = 0, default_memory = 0;
     library->call<Status (*)(int, const char*, void**)>(create_env, silent, "lowdose", &library->env_);
+    library->call<Status (*)(void*)>(disable_telemetry, library->env_);  // events for the system's tracing, too
     library->call<Status (*)(int, int, void**)>(create_cpu_memory_info, device_allocator, default_memory,
                                                 &library->memory_info_);
     library->call<Status (*)(void**)>(default_allocator, &library->allocator_);

@@ -27,6 +27,7 @@ private:
 // host memory.
 struct Statistics {
     std::uint64_t frames_in = 0, frames_out = 0;
+    std::uint64_t replaced = 0;  // models or filters that took over
     Latency convert, choose, network, low_pass, output, total;
 };
 

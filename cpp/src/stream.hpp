@@ -3,16 +3,16 @@
 
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <vector>
 
-#include "blocks.hpp"
 #include "choice.hpp"
 #include "convert.hpp"
 #include "correction.hpp"
-#include "frame_network.hpp"
 #include "frames.hpp"
 #include "model.hpp"
+#include "open_model.hpp"
 #include "statistics.hpp"
 
 namespace lowdose {
@@ -31,7 +31,7 @@ struct StreamOptions {
     std::function<bool(const char* step, double share)> progress;
 };
 
-// Not thread-safe: one stream, one thread. A model may serve several streams.
+// Not thread-safe, except for `replace`: one stream, one thread. A model may serve several streams.
 class Stream {
 public:
     // Everything slow happens here: memory planning, opening the network. Throws Error.
@@ -48,6 +48,12 @@ public:
     // ends says. Throws Error when the sequence is too short for that.
     bool flush(void* out);
 
+    // Puts another model in the place of this one, while another thread may push: everything slow happens in the
+    // calling thread, and the next result comes from the new model, for the frames of its window are kept. So is the
+    // offset. A bank or a low-pass needs its weight set and cutoff. Both models are in memory until then. Throws Error
+    // when the model does not fit the stream, which then goes on as it was.
+    void replace(std::shared_ptr<const Model> model, std::optional<int> weight_set, std::optional<float> cutoff);
+
     // Forgets the frames.
     void begin_sequence();
     // Forgets the frames and, where they were automatic, the choices.
@@ -58,36 +64,41 @@ public:
     int latency_frames() const { return ring_.latency(); }
     const std::optional<Choice>& choice() const { return choice_; }  // empty until made
     const Statistics& statistics() const { return statistics_; }
-    const TilePlan& tiles() const { return network_.tiles(); }
-    int n_channels() const { return contract_.n_channels; }
+    const TilePlan& tiles() const { return open_->tiles(); }
+    int n_channels() const { return n_channels_; }
     int height() const { return height_; }
     int width() const { return width_; }
     const StreamOptions& options() const { return options_; }
 
 private:
-    void warm_up();
+    // A model that is ready, and how it is applied.
+    struct Replacement {
+        std::unique_ptr<OpenModel> open;
+        int weight_set;
+        float cutoff;
+    };
+
+    const Contract& contract() const { return open_->contract(); }
+    std::unique_ptr<OpenModel> open(std::shared_ptr<const Model> model) const;
+    void take_replacement();
     void emit(long long index, const Stopwatch& since, void* out);
     void choose_settings();
-    void run_network(long long index, float* out);
-    void run_step(long long index, float* out);
     void filter();
 
-    std::shared_ptr<const Model> model_;
-    Contract contract_;
-    int height_, width_;
+    int height_, width_, n_channels_;
     StreamOptions options_;
     size_t plane_;  // pixels of a frame
+    int n_reference_planes_;
     Correction correction_;
     FrameRing ring_;
-    Blocks blocks_;
-    FrameNetwork network_;
+    std::unique_ptr<OpenModel> open_;
+    Wanted wanted_;
     std::optional<Choice> choice_;
     Statistics statistics_;
-    std::vector<std::vector<float>>
-        states_;  // of step i in slot i modulo their number, one more than the network takes
     std::vector<float> denoised_;
-    Run run_;
     long long n_out_ = 0;
+    std::mutex exchange_;  // of open_ for next_
+    std::optional<Replacement> next_;
 };
 
 }  // namespace lowdose

@@ -1,5 +1,6 @@
-/* The layout that applications were compiled with. A later patch version may append members, and must change nothing else:
- * these numbers stay. (Sizes of structs that callers fill in; 64-bit systems.) */
+/* The layout that applications were compiled with. A later patch version may append members, and must change nothing
+ * else: these numbers stay. (Sizes of structs that callers fill in; 64-bit systems.) Argument: the patch version of the
+ * library that runs, if it is not this header's. */
 #include "check.h"
 
 #define SIZE(type, bytes) CHECK(sizeof(type) == (bytes))
@@ -10,11 +11,13 @@ static void LOWDOSE_CALL count_errors(void* user, lowdose_log_level level, const
     *(int*)user += level == LOWDOSE_LOG_ERROR;
 }
 
-int main(void) {
+int main(int argc, char** argv) {
     int n_errors = 0;
     lowdose_engine* engine = NULL;
     /* As an application of the first release calls: only the members that it knew. */
     lowdose_engine_options first_release = {32, "no such library", count_errors, NULL};
+    const uint32_t patch = argc > 1 ? (uint32_t)atoi(argv[1]) : LOWDOSE_VERSION_PATCH;
+    CHECK(lowdose_version() == LOWDOSE_VERSION - LOWDOSE_VERSION_PATCH + patch);
     if (sizeof(void*) != 8) return SKIPPED;
     SIZE(lowdose_status, 4);
     SIZE(lowdose_engine_options, 32);
@@ -35,13 +38,17 @@ int main(void) {
     SIZE(lowdose_frame, 64);
     AT(lowdose_frame, row_stride_bytes, 32);
     AT(lowdose_frame, timestamp, 56);
-    SIZE(lowdose_result, 80);
+    SIZE(lowdose_result, 88);
     AT(lowdose_result, sequence, 48);
     AT(lowdose_result, age_ms, 72);
+    AT(lowdose_result, n_replaced, 80);
     SIZE(lowdose_latency, 48);
-    SIZE(lowdose_statistics, 456);
+    SIZE(lowdose_statistics, 464);
     AT(lowdose_statistics, wait, 72);
     AT(lowdose_statistics, age, 408);
+    AT(lowdose_statistics, replaced, 456);
+    SIZE(lowdose_replace_options, 24);
+    AT(lowdose_replace_options, cutoff, 16);
     CHECK(LOWDOSE_ERROR_INTERNAL == -12 && LOWDOSE_DROPPED == 3 && LOWDOSE_FLOAT64 == 6 && LOWDOSE_NEWEST_WINS == 2);
 
     first_release.log_user = &n_errors;

@@ -1,10 +1,9 @@
 // lowdose.hpp: what comes out is what the C functions give; errors are exceptions; handles and callbacks live as long
 // as they are needed.
-#include "lowdose.hpp"
-
 #include <utility>
 
 #include "check.h"
+#include "lowdose.hpp"
 
 namespace {
 

@@ -4,11 +4,14 @@
 
 #include <atomic>
 #include <cstdlib>
+#include <fstream>
+#include <iterator>
 #include <new>
 #include <vector>
 
 #include "check.h"
 #include "lowdose.hpp"
+#include "seen.h"
 
 namespace {
 
@@ -57,11 +60,14 @@ struct Handles {
 };
 
 // All steps up to the first that fails; its status.
-lowdose_status all_steps(const char* runtime, const char* path, int queue_frames) {
+lowdose_status all_steps(const char* runtime, const char* path, const std::vector<char>& bytes, int queue_frames) {
     Handles all;
     lowdose_engine_options engine_options = {sizeof engine_options, runtime, nullptr, nullptr};
     lowdose_status status = lowdose_engine_create(&engine_options, &all.engine, nullptr, 0);
     if (status < LOWDOSE_OK) return status;
+    status = lowdose_model_open_memory(all.engine, bytes.data(), bytes.size(), nullptr, &all.model);
+    if (status < LOWDOSE_OK) return status;
+    lowdose_model_close(all.model);
     status = lowdose_model_open(all.engine, path, nullptr, &all.model);
     if (status < LOWDOSE_OK) return status;
     auto options = lowdose::stream_options<uint16_t>(height, width);
@@ -85,6 +91,46 @@ lowdose_status all_steps(const char* runtime, const char* path, int queue_frames
     return status;
 }
 
+// Each allocation of a single call fails once; then the call works. Returns how many there are.
+template <class Call>
+long fail_each(Call call) {
+    for (long n = 0;; ++n) {
+        has_failed = false;
+        countdown = n;
+        const lowdose_status status = call();
+        countdown = -1;
+        if (!has_failed) {
+            CHECK_STATUS(status, LOWDOSE_OK);
+            return n;
+        }
+        CHECK_STATUS(status, LOWDOSE_ERROR_MEMORY);
+    }
+}
+
+// The calls on a stream that is open already.
+void test_open_stream(const char* runtime, const char* path) {
+    Handles all;
+    all.engine = open_engine(runtime);
+    CHECK_STATUS(lowdose_model_open(all.engine, path, nullptr, &all.model), LOWDOSE_OK);
+    auto options = lowdose::stream_options<uint16_t>(height, width);
+    options.threads = 1;
+    CHECK_STATUS(lowdose_stream_open(all.model, &options, &all.stream), LOWDOSE_OK);
+    lowdose_replace_options same = {sizeof same, LOWDOSE_GIVE_WEIGHT_SET | LOWDOSE_GIVE_CUTOFF, 0, 0.2f};
+    lowdose_statistics statistics{};
+    statistics.struct_bytes = sizeof statistics;
+    static uint16_t pixels[height * width];
+    static float out[2][height * width];
+    fill_frame(pixels, height, width, 1);
+    const lowdose_frame frame = lowdose::frame(pixels, height, width);
+    const lowdose_frame frames[] = {frame, frame};
+    lowdose_result results[] = {lowdose::result(out[0], height, width), lowdose::result(out[1], height, width)};
+    CHECK(fail_each([&] { return lowdose_stream_replace(all.stream, all.model, &same); }) > 10);
+    CHECK(fail_each([&] { return lowdose_stream_statistics(all.stream, &statistics); }) > 0);
+    CHECK(fail_each([&] { return lowdose_stream_denoise(all.stream, 2, frames, results); }) > 0);
+    CHECK(fail_each([&] { return lowdose_stream_reset(all.stream); }) == 0);
+    CHECK(statistics.replaced == 0 && statistics.pushed == 0);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -92,15 +138,18 @@ int main(int argc, char** argv) {
     const bool all = argc > 2 && strcmp(argv[2], "all") == 0;
     const char* runtime = runtime_path();
     const char* path = model_path(argv[1], "wcvd");
+    std::ifstream file(path, std::ios::binary);
+    const std::vector<char> bytes((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
     Dl_info info;
     CHECK(dladdr(reinterpret_cast<const void*>(&lowdose_version), &info));
     library_base = info.dli_fbase;
+    test_open_stream(runtime, path);
     for (const int queue_frames : {0, 4}) {
         long n = 0, n_tried = 0;
         for (;; n += all ? 1 : 1 + n / 30, ++n_tried) {
             has_failed = false;
             countdown = n;
-            const lowdose_status status = all_steps(runtime, path, queue_frames);
+            const lowdose_status status = all_steps(runtime, path, bytes, queue_frames);
             const bool reached = has_failed;
             countdown = -1;
             if (!reached) {  // more than there are

@@ -67,19 +67,19 @@ public:
         lowdose_statistics s{};
         s.struct_bytes = sizeof s;
         CHECK_STATUS(lowdose_stream_statistics(stream_, &s), LOWDOSE_OK);
-        CHECK(s.pushed == s.popped + s.dropped_full + s.dropped_late + s.dropped_results + s.refused + s.discarded +
-                              s.in_flight);
+        CHECK(s.pushed ==
+              s.popped + s.dropped_full + s.dropped_late + s.dropped_results + s.refused + s.discarded + s.in_flight);
         return s;
     }
 
-    // Until nothing moves any more.
+    // Until no frame waits and none is in work: what was taken from the queue has been through the network's input.
     void settle() const {
-        lowdose_statistics before = statistics();
-        for (int quiet = 0; quiet < 20; ++quiet) {
-            std::this_thread::sleep_for(std::chrono::milliseconds(10));
-            const lowdose_statistics now = statistics();
-            if (now.network.count != before.network.count || now.dropped_late != before.dropped_late) quiet = 0;
-            before = now;
+        const auto deadline = std::chrono::steady_clock::now() + std::chrono::minutes(2);
+        while (true) {
+            const lowdose_statistics s = statistics();
+            if (s.pushed == s.dropped_full + s.dropped_late + s.wait.count && s.wait.count == s.convert.count) return;
+            CHECK(std::chrono::steady_clock::now() < deadline);
+            std::this_thread::sleep_for(std::chrono::milliseconds(1));
         }
     }
 

@@ -81,8 +81,8 @@ void test_questions(const lowdose::Engine& engine, const lowdose::Model& model) 
         char message[64];
         while (!stop) {
             const lowdose_statistics s = stream.statistics();
-            CHECK(s.pushed == s.popped + s.dropped_full + s.dropped_late + s.dropped_results + s.refused +
-                                  s.discarded + s.in_flight);
+            CHECK(s.pushed == s.popped + s.dropped_full + s.dropped_late + s.dropped_results + s.refused + s.discarded +
+                                  s.in_flight);
             CHECK(stream.info().n_channels == 1 && model.info().n_taps == 3 && !engine.devices().empty());
             CHECK(lowdose_model_open(engine.get(), "none", nullptr, nullptr) == LOWDOSE_ERROR_NULL);
             CHECK(lowdose_stream_push(stream.get(), nullptr) == LOWDOSE_ERROR_NULL);

@@ -41,7 +41,7 @@ NO_LOW_PASS: float = _core.CUTOFF_NONE
 
 
 class Stream:
-    """Denoises frames as they come. Made by `Model.stream`; not for use by two threads at once."""
+    """Denoises frames as they come. Made by `Model.stream`; a second thread may call `replace` and nothing else."""
 
     def __init__(self, core: _core.Stream) -> None:
         self._core = core
@@ -66,7 +66,7 @@ class Stream:
     def stats(self) -> dict[str, Any]:
         """Frames in and out, tiles per frame, and per stage count, mean, p50, p95, p99 and max in ms.
 
-        `total` is from push to result.
+        `total` is from push to result; `replaced` counts the models that took over (see `replace`).
         """
         return {"n_tiles": self.n_tiles, **self._core.statistics()}
 
@@ -95,6 +95,19 @@ class Stream:
     def reset(self) -> None:
         """Forget all frames, automatic choices and statistics: the next frame begins a new scene."""
         self._core.reset()
+
+    def replace(self, model: Model, settings: Settings | None = None) -> None:
+        """Exchange the weights between two frames: `model` takes over from the next result on, and no frame is lost.
+
+        Everything slow happens here. It may be called by one thread while another one pushes. Frames that wait,
+        statistics and the offset stay (one in `settings` is not looked at). A model with several weight sets or a
+        low-pass needs its weight_set and cutoff, for nothing is chosen in a running stream; `stream.settings` holds
+        those in force. Until the next result both models are in memory, beyond max_bytes. Raises LowdoseError, and
+        leaves the stream as it was, for a model with other taps, channels or rules or for frames of another size, and
+        for settings that are missing or that it does not have.
+        """
+        settings = settings or Settings()
+        self._core.replace(model._core, settings.weight_set, settings.cutoff)
 
 
 class Model:

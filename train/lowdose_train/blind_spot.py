@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lowdose_train.random_weights import draw_normal
+
 LEAKY_SLOPE = 0.1
 METHOD_TAPS = {"wcvd": 3, "wcid": 1}
 """Frames that each method sees: WCVD the frame before, the frame itself and the frame after."""
@@ -45,9 +47,11 @@ class Branch(nn.Module):
         """
         n_features, n_taps, size, _ = self.kernel.shape
         n_seen = n_taps * size * size - 1
-        self.kernel.normal_(1.0, n_seen**0.5, generator=generator).div_(n_seen).mul_(self.blind_mask)
-        self.mixing.normal_(0.0, 0.3 / n_features**0.5, generator=generator).add_(torch.eye(n_features))
-        self.head.normal_(1.0, 0.3, generator=generator).div_(n_features)
+        draw_normal(self.kernel, 1.0, n_seen**0.5, generator).div_(n_seen).mul_(self.blind_mask)
+        draw_normal(self.mixing, 0.0, 0.3 / n_features**0.5, generator).add_(
+            torch.eye(n_features, device=self.mixing.device)
+        )
+        draw_normal(self.head, 1.0, 0.3, generator).div_(n_features)
 
     def blind_kernel(self, size: int) -> Tensor:
         """The kernel with its centre tap at zero whatever is stored, zero-padded to size x size."""

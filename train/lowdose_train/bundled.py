@@ -6,6 +6,7 @@ detector mode. At run time the noisy frames choose among the sets (cpp/src/choic
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lowdose.simulate import counting, hrtem_movie, linear_integration
-from lowdose_train.bundled_udvd import movie_scenes, scan_scenes
+from lowdose_train.bundled_udvd import Scenes, movie_scenes, scan_scenes
 from lowdose_train.loop import train
 from lowdose_train.settings import METHODS, Method, Settings
+from lowdose_train.task import Task
 from lowdose_train.udvd_simulated import SimulatedScanTask, SimulatedUdvdTask
 
 N_MOVIES = 8
@@ -25,7 +27,12 @@ N_FRAMES = 16
 SIDE_PX = 256
 FIRST_SEED = 1000
 EPOCHS = 30
-UDVD_EPOCHS: dict[Method, int] = {"udvd": 11, "udvd-4d": 9}
+UDVD_BATCH, UDVD_CROP_PX = 8, 64
+UDVD_RATES = {"lite": 2e-3, "full": 5e-4}
+SIMULATED: dict[Method, tuple[Callable[[], Scenes], type[Task]]] = {
+    "udvd": (movie_scenes, SimulatedUdvdTask),
+    "udvd-4d": (scan_scenes, SimulatedScanTask),
+}
 
 
 @dataclass(frozen=True)
@@ -75,15 +82,33 @@ def movies(condition: Condition) -> dict[str, NDArray[Any]]:
 @click.command()
 @click.argument("method", type=click.Choice(METHODS))
 @click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="Folder for one run per set.")
-@click.option("--epochs", type=int, help="Length of the training of each set (default: that of the bundled models).")
+@click.option("--epochs", default=EPOCHS, show_default=True, help="Length of the training of each set.")
 @click.option("--threads", default=1, show_default=True, help="CPU threads of PyTorch.")
-def main(method: Method, out: Path, epochs: int | None, threads: int) -> None:
+@click.option("--width", default="lite", show_default=True, help="Of udvd and udvd-4d.")
+@click.option("--device", default="cpu", show_default=True, help="Of udvd and udvd-4d.")
+@click.option("--budget", "budget_s", type=float, help="Of udvd and udvd-4d: length in seconds instead of epochs.")
+def main(method: Method, out: Path, epochs: int, threads: int, width: str, device: str, budget_s: float | None) -> None:
     """Train every weight set of METHOD; sets that are there already are kept.
 
-    The length is given in epochs, not in seconds, so that the same command gives the same weights.
+    On the CPU the same number of epochs gives the same weights.
     """
-    if method in UDVD_EPOCHS:
-        train_udvd(method, out, epochs or UDVD_EPOCHS[method], threads)
+    if method in SIMULATED:
+        train_udvd(
+            Settings(
+                method=method,
+                width=width,
+                epochs=epochs,
+                budget_s=budget_s,
+                learning_rate=UDVD_RATES[width],
+                batch_size=UDVD_BATCH,
+                crop_px=UDVD_CROP_PX,
+                averaging=0.995,
+                patience_epochs=epochs,
+                device=device,
+                threads=threads,
+            ),
+            out,
+        )
         return
     for condition in CONDITIONS:
         run_dir = out / condition.name
@@ -94,22 +119,11 @@ def main(method: Method, out: Path, epochs: int | None, threads: int) -> None:
         click.echo(f"{condition.name}: {result.metrics}")
 
 
-def train_udvd(method: Method, out: Path, epochs: int, threads: int) -> None:
+def train_udvd(settings: Settings, out: Path) -> None:
     """One set of weights for all conditions, from simulated scenes with noise of every strength."""
-    scenes, task_type = {
-        "udvd": (movie_scenes, SimulatedUdvdTask),
-        "udvd-4d": (scan_scenes, SimulatedScanTask),
-    }[method]
-    settings = Settings(
-        method=method,
-        epochs=epochs,
-        learning_rate=2e-3,
-        batch_size={"udvd": 2, "udvd-4d": 6}[method],
-        averaging=0.995,
-        threads=threads,
-    )
+    scenes, task_type = SIMULATED[settings.method]
     result = train(settings, scenes(), out / "simulated", show_progress=True, say=click.echo, task_type=task_type)
-    click.echo(f"{method}: {result.metrics}")
+    click.echo(f"{settings.method}: {result.metrics}")
 
 
 if __name__ == "__main__":

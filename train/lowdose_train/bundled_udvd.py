@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from lowdose.simulate import diffraction_scan, hrtem_movie, particle_movie, stem_movie
 
 FIRST_SEED = 1000
-N_HRTEM, N_STEM, N_PARTICLES, N_SCANS = 30, 15, 10, 40
+N_HRTEM, N_STEM, N_PARTICLES, N_SCANS = 60, 30, 20, 80
 N_FRAMES = 10
 SIDE_PX = 160
 SCAN_POSITIONS = 6

@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lowdose_train.mirror import mirrored
+from lowdose_train.random_weights import draw_normal
 
 LEAKY_SLOPE = 0.1
 ALIGN_PX = 4
@@ -166,7 +167,7 @@ class Udvd(nn.Module):
         """New random weights that keep the power of their input; beside a filter the network begins at zero."""
         gain = nn.init.calculate_gain("leaky_relu", LEAKY_SLOPE)
         for weights in self.parameters():
-            weights.normal_(0.0, gain / weights[0].numel() ** 0.5, generator=generator)
+            draw_normal(weights, 0.0, gain / weights[0].numel() ** 0.5, generator)
         if self.filter is not None:
             self.head.weight.zero_()
 

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lowdose_train.mirror import mirrored
+from lowdose_train.random_weights import draw_normal
 
 Pooling = Literal["average", "max"]
 Upsampling = Literal["bilinear", "transposed"]
@@ -86,7 +87,7 @@ class UNet(nn.Module):
                 upsamples = isinstance(layer, nn.ConvTranspose2d)
                 n_seen = layer.in_channels if upsamples else layer.weight[0].numel()
                 gain = 1.0 if upsamples or layer is self.head else 2 / (1 + self.leaky_slope**2)
-                layer.weight.normal_(0.0, math.sqrt(gain / n_seen), generator=generator)
+                draw_normal(layer.weight, 0.0, math.sqrt(gain / n_seen), generator)
                 layer.bias.zero_()
 
     @property

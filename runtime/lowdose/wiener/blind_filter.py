@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from lowdose import _core
+from lowdose.errors import LowdoseError
 from lowdose.source import Frame
 
 
@@ -64,16 +65,20 @@ class BlindFilter:
             dtype_out=np.dtype(out_dtype).name,
             scan=scan,
         )
-        stream = FilterStream(core, (self.n_channels, height, width))
-        stream.use(self)
+        stream = FilterStream(core, self.taps, (self.n_channels, height, width))
+        stream.replace(self)
         return stream
 
 
 class FilterStream:
-    """Filters frames as they come, in the Fourier domain. Made by `BlindFilter.stream`."""
+    """Filters frames as they come, in the Fourier domain. Made by `BlindFilter.stream`; not for use by two threads at
+    once, except for `replace`."""
 
-    def __init__(self, core: _core.FilterStream, frame_shape: tuple[int, int, int]) -> None:
+    def __init__(
+        self, core: _core.FilterStream, taps: list[tuple[int, int]], frame_shape: tuple[int, int, int]
+    ) -> None:
         self._core = core
+        self._taps = taps
         self._shape = frame_shape
 
     @property
@@ -97,7 +102,13 @@ class FilterStream:
             results.append(frame)
         return results
 
-    def use(self, fitted: BlindFilter) -> None:
-        """Go on with other weights from the next frame on; they must have been fitted with the same level and taps."""
+    def replace(self, fitted: BlindFilter) -> None:
+        """Exchange the filter between two frames: `fitted` takes over from the next result on, and no frame is lost.
+
+        It may be called by one thread while another one pushes. Raises LowdoseError, and leaves the stream as it was,
+        for a filter with other taps, another kernel size, or fitted with another level or scale.
+        """
+        if fitted.taps != self._taps:
+            raise LowdoseError(f"the filter has the taps {fitted.taps}, the stream {self._taps}: fit it with the same")
         level, scale = (np.broadcast_to(plane, self._shape) for plane in (fitted.level, fitted.scale))
         self._core.use(fitted.weights, level, scale)

@@ -63,7 +63,7 @@ class FollowingStream:
         """Take one frame; return the next result, or None at the start. Errors as those of `lowdose.Stream.push`."""
         ready, self._ready = self._ready, None
         if ready is not None:
-            self._inner.use(ready)
+            self._inner.replace(ready)
             self.swaps.append(self._n_in)
         result = self._inner.push(frame)
         part = np.array(middle(frame), np.float32)
