@@ -75,7 +75,7 @@ def image_scenes() -> Scenes:
     return shuffled(scenes)
 
 
-SHARED = Settings(method="bfn", linear_px=15, epochs=40, learning_rate=3e-3, averaging=0.995, patience_epochs=1000)
+SHARED = Settings(method="bfn", linear_px=15, epochs=120, learning_rate=3e-3, averaging=0.995, patience_epochs=1000)
 MODELS = {
     "bfn": ({"taps": 7}, movie_scenes),
     "bfn-dual": ({"taps": 5}, dual_scenes),
