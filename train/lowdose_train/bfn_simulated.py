@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from lowdose.wiener import BlindFilter
+from lowdose_train.bfn import BlindFeatureNetwork
 from lowdose_train.bfn_data import TrainingFrames, prepare_frames, window_moments
 from lowdose_train.bfn_task import BfnTask, fit_filter, set_filter
 from lowdose_train.data import Array
@@ -29,6 +30,8 @@ HELD_OUT = 10
 HELD_OUT_TILES = 0.02
 MOST_GAUSSIAN = 0.95
 """Share of the noise variance."""
+GAUSSIAN_STD = 1.2
+"""Of the filter that stands in the file until another is fitted, in frames and pixels."""
 LEAST_ERROR = 1e-3
 """Of a filter, in units of the noise: scenes that hold nothing would count without limit."""
 
@@ -74,7 +77,9 @@ class SimulatedBfnTask(BfnTask):
         self.recordings.clear()
 
     def finish(self, network: nn.Module) -> dict[str, Any]:
-        """No own-pixel step: its noise is that of one file."""
+        """A filter of no recording in particular, until one is fitted; no own-pixel step: its noise is that of a file."""
+        assert isinstance(network, BlindFeatureNetwork)
+        network.filter.weight.copy_(blind_gaussian(network))
         return {}
 
     def turns_all_ways(self) -> bool:
@@ -111,3 +116,16 @@ def in_units_of_filter(frames: TrainingFrames) -> TrainingFrames:
     wanted = (frames.wanted - frames.offset[..., None, None]) / frames.scale[..., None, None]
     error = float((linear - wanted).square().mean())
     return replace(frames, weights=frames.weights / max(error, LEAST_ERROR))
+
+
+def blind_gaussian(network: BlindFeatureNetwork) -> Tensor:
+    """Weights like those of the network's filter: the mean of the neighbours in the own channel, the nearest most."""
+    weight = torch.zeros_like(network.filter.weight)
+    steps = torch.arange(network.n_taps) - network.n_taps // 2
+    pixels = torch.arange(weight.shape[-1]) - network.linear_reach_px
+    in_time, in_space = (torch.exp(-(x**2) / (2 * GAUSSIAN_STD**2)) for x in (steps, pixels))
+    bell = torch.einsum("t,y,x->tyx", in_time, in_space, in_space)
+    bell[network.n_taps // 2, network.linear_reach_px, network.linear_reach_px] = 0
+    for channel in range(network.n_channels):
+        weight[channel, channel :: network.n_channels] = bell / bell.sum()
+    return weight
