@@ -20,8 +20,8 @@ from lowdose_train.bfn_data import Crops, TrainingFrames, normalised
 
 N_BINS = 24
 """Of brightness, with as many pixels each."""
-SCORES = 3.0
-"""The error must be as many of its own standard errors above nothing."""
+SCORES = 2.0
+"""The error must be as many of its own standard errors above nothing; a step that is taken wrongly costs little."""
 LARGEST_SHARE = 0.5
 """Of the error in the noise: beyond it something else is wrong, such as noise that neighbours share."""
 

@@ -77,7 +77,7 @@ class SimulatedBfnTask(BfnTask):
         self.recordings.clear()
 
     def finish(self, network: nn.Module) -> dict[str, Any]:
-        """A filter of no recording in particular, until one is fitted; no own-pixel step: its noise is that of a file."""
+        """A filter of no recording in particular, until one is fitted; no own-pixel step: that is for one file."""
         assert isinstance(network, BlindFeatureNetwork)
         network.filter.weight.copy_(blind_gaussian(network))
         return {}
