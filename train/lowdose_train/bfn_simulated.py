@@ -56,7 +56,8 @@ class SimulatedBfnTask(BfnTask):
             self.recordings = list(pool.map(record_and_fit, *zip(*jobs, strict=True)))
         return self.recordings[0][2]
 
-    def look(self, generator: torch.Generator) -> None:
+    def look(self) -> None:
+        generator = torch.Generator().manual_seed(self.settings.seed)
         self.tests: list[TrainingFrames] = []
         taps = self.taps_of(len(self.stacks[0]))
         for index, (noisy, clean, fitted) in enumerate(self.recordings):
@@ -74,7 +75,6 @@ class SimulatedBfnTask(BfnTask):
                 wanted=clean,
             )
             (self.tests if test else self.frames).append(in_units_of_filter(frames))
-        self.recordings.clear()
 
     def finish(self, network: nn.Module) -> dict[str, Any]:
         """A filter of no recording in particular, until one is fitted; no own-pixel step: that is for one file."""

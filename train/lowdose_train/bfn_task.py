@@ -104,14 +104,18 @@ class BfnTask(Task):
 
     def prepare(self, generator: torch.Generator) -> None:
         set_filter(self.network, self.filter)  # fine-tuning: weights of a checkpoint, filter of these frames
-        self.look(generator)
+        self.look()
         batches = [self.batch(generator) for _ in range(N_START_BATCHES)]
         if not self.network.perceptron.w3.any():
             self.scale_features(batches)
         self.set_unit(batches)
 
-    def look(self, generator: torch.Generator) -> None:
-        """Normalise the frames and run the filter over them."""
+    def restore(self, state: dict[str, Any]) -> None:
+        self.look()
+
+    def look(self) -> None:
+        """Normalise the frames, run the filter over them and choose what is held out, always the same for a seed."""
+        generator = torch.Generator().manual_seed(self.settings.seed)
         for frames in self.stacks:
             taps = self.taps_of(len(frames))
             self.frames.append(
