@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,14 @@ from lowdose.methods.network import Network, PreparedNetwork
 from lowdose.methods.wiener import sample_runs
 from lowdose.model import Model, bundled_models, load
 from lowdose.model_weights import Weights, read_weights, with_weights
+from lowdose.sample import middle
 from lowdose.source import FrameSource
 from lowdose.wiener import BlindFilter, fit_movie
 
 NAMES = ("bfn", "bfn-dual", "bfn-image")
+SAMPLE_FRAMES = 24
+SAMPLE_PX = 256
+MOST_STRENGTH = 1.25
 
 
 class Bfn:
@@ -44,8 +49,11 @@ class Bfn:
         runs = sample_runs(frames)
         fitted = fit_movie(runs, window_frames=n_planes // n_channels, largest_px=side)
         stds = np.sqrt(np.mean([run.var(axis=(0, 2, 3), dtype=np.float64) for run in runs], axis=0))
-        model = refitted(content, weights, fitted, stds, name, self.asked)
-        return PreparedBfn(Network(model).prepare(frames, options), name, fitted)
+        replaced = filter_weights(weights, fitted, stds)
+        strength = best_strength(content, replaced, sample_frames(frames))
+        replaced |= with_strength(weights, strength)
+        model = opened(with_weights(content, replaced), name, self.asked)
+        return PreparedBfn(Network(model).prepare(frames, options), name, fitted, strength)
 
     def name_for(self, frames: FrameSource) -> str:
         if frames.scan is not None:
@@ -60,20 +68,22 @@ class Bfn:
 
 @dataclass(frozen=True)
 class PreparedBfn:
-    """A bundled network with a filter fitted to the frames."""
+    """A bundled network with a filter fitted to the frames. strength: see `best_strength`."""
 
     network: PreparedNetwork
     name: str
     fitted: BlindFilter
+    strength: list[float]
 
     @property
     def report(self) -> dict[str, Any]:
-        return {**self.network.report, "bundled": self.name, **self.fitted.report}
+        return {**self.network.report, "bundled": self.name, "strength": self.strength, **self.fitted.report}
 
     @property
     def summary(self) -> str:
         n, diameter, _ = self.fitted.report["window"]
-        return f"{self.name}, its filter of {n} frames and {diameter} px fitted to the frames"
+        strength = " and ".join(f"{value:.2f}" for value in self.strength)
+        return f"{self.name} at strength {strength}, its filter of {n} frames and {diameter} px fitted to the frames"
 
     @property
     def alone(self) -> bool:
@@ -83,21 +93,55 @@ class PreparedBfn:
         return self.network.stream(frames, out_dtype)
 
 
-def refitted(
-    content: bytes, weights: Weights, fitted: BlindFilter, stds: NDArray[np.float64], name: str, device: str
-) -> Model:
-    """The model with a filter fitted to frames of these standard deviations per channel, in place of its own."""
+def filter_weights(weights: Weights, fitted: BlindFilter, stds: NDArray[np.float64]) -> Weights:
+    """What a filter changes in the file, fitted to frames of these standard deviations per channel."""
     linear = fitted.weights[len(fitted.weights) // 2]  # (out, taps, in, side, side)
     linear = linear * (stds / stds[:, None])[:, None, :, None, None].astype(np.float32)
     border = (weights["filter.weight"].shape[-1] - linear.shape[-1]) // 2
     linear = np.pad(linear, [(0, 0)] * 3 + [(border, border)] * 2)
-    replaced = {
-        "filter.weight": linear.reshape(weights["filter.weight"].shape),
-        "own": own_share(weights, linear),
+    return {"filter.weight": linear.reshape(weights["filter.weight"].shape), "own": own_share(weights, linear)}
+
+
+def with_strength(weights: Weights, strength: Sequence[float]) -> Weights:
+    """The perceptron's last layer times a factor per channel."""
+    factor = np.array(strength, np.float32)
+    return {
+        "perceptron.w3": weights["perceptron.w3"] * factor[:, None],
+        "perceptron.b3": weights["perceptron.b3"] * factor,
     }
+
+
+def best_strength(content: bytes, replaced: Weights, frames: NDArray[np.float32]) -> list[float]:
+    """How far to go, per channel, from the filter's result to the network's: what predicts the noisy pixels best.
+
+    0 is the filter alone: where the frames are unlike what the network was trained on, it does no harm. frames:
+    (n_frames, n_channels, height, width).
+    """
+    nothing = with_strength(read_weights(content), [0.0] * frames.shape[1])
+    stack = frames if frames.shape[1] > 1 else frames[:, 0]
+    filtered, corrected = (
+        opened(with_weights(content, replaced | more), "bfn", "cpu").denoise(stack).reshape(frames.shape)
+        for more in (nothing, {})
+    )
+    change = (corrected - filtered).astype(np.float64)
+    left = frames - filtered
+    axes = (0, 2, 3)
+    most = np.maximum(np.square(change).sum(axes), 1e-30)
+    return [float(value) for value in np.clip((change * left).sum(axes) / most, 0, MOST_STRENGTH)]
+
+
+def sample_frames(frames: FrameSource) -> NDArray[np.float32]:
+    """The middle of the frames in the middle of a sequence, (n_frames, n_channels, height, width)."""
+    n_frames = min(len(frames), SAMPLE_FRAMES)
+    first = (len(frames) - n_frames) // 2
+    taken = np.stack([np.asarray(middle(frames[first + i], SAMPLE_PX), np.float32) for i in range(n_frames)])
+    return taken.reshape(n_frames, frames.n_channels, *taken.shape[-2:])
+
+
+def opened(content: bytes, name: str, device: str) -> Model:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"{name}.onnx"
-        path.write_bytes(with_weights(content, replaced))
+        path.write_bytes(content)
         return load(path, device=device)
 
 
