@@ -79,7 +79,7 @@ SHARED = Settings(method="bfn", linear_px=15, epochs=120, learning_rate=3e-3, av
 MODELS = {
     "bfn": ({"taps": 7}, movie_scenes),
     "bfn-dual": ({"taps": 5}, dual_scenes),
-    "bfn-image": ({"taps": 1}, image_scenes),
+    "bfn-image": ({"taps": 1, "linear_px": 21}, image_scenes),
 }
 
 
