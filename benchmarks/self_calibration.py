@@ -31,9 +31,9 @@ Frames = NDArray[Any]
 def movie() -> tuple[Frames, Frames]:
     """Noisy counts (n_frames, height, width) and what was expected of them."""
     clean = stem_movie(SEED, n_frames=16, height=SIDE_PX, width=SIDE_PX, pixel_size_angstrom=0.18).clean[:, 0]
-    expected = clean * (DOSE_PER_PX / clean.mean())
-    noisy = poisson_gaussian(clean, np.random.default_rng(SEED), dose_per_pixel=DOSE_PER_PX, gain=10.0, offset=100.0)
-    return noisy, 100 + 10 * expected
+    signal = clean / clean.mean()
+    noisy = poisson_gaussian(signal, np.random.default_rng(SEED), dose_per_pixel=DOSE_PER_PX, gain=10.0, offset=100.0)
+    return noisy, 100 + 10 * DOSE_PER_PX * signal
 
 
 def blurred(frames: Frames) -> Frames:
