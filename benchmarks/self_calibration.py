@@ -24,6 +24,8 @@ SIDE_PX, SHOWN_PX, SHOWN_FRAME = 192, 144, 8
 DOSE_PER_PX = 1.5
 BLUR = np.array([0.25, 0.5, 0.25])
 """Of a detector whose pixels share their electrons with their neighbours."""
+READ_NOISE = 5.0
+"""That it adds then, in its own units; an electron gives ten."""
 
 Frames = NDArray[Any]
 
@@ -81,7 +83,7 @@ def main(folder: Path, budget: str) -> None:
     of_bfn = ("--method", "bfn", "--budget", budget)
     results = {"wiener": denoised(noisy), "bfn": denoised(noisy, *of_bfn)}
     save(folder / "self-calibration.png", noisy, truth, results)
-    shared = blurred(noisy)
+    shared = blurred(noisy) + np.random.default_rng(0).normal(0, READ_NOISE, noisy.shape).astype(np.float32)
     results = {"bfn": denoised(shared, *of_bfn), "bfn --hide 3": denoised(shared, *of_bfn, "--hide", "3")}
     save(folder / "self-calibration-shared-noise.png", shared, blurred(truth), results)
 
