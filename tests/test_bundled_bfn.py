@@ -43,7 +43,7 @@ def scene(name, seed=2000):
     return haadf_movie(seed, height=128, width=120, pixel_size_angstrom=0.15).clean[:, None]
 
 
-def recorded(name, level_db=10.0):
+def recorded(name, level_db=15.0):
     """Noisy frames as users have them, and what was expected of them."""
     clean = scene(name)
     rng = np.random.default_rng(7)

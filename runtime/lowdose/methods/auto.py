@@ -16,7 +16,7 @@ from lowdose.methods.method import FrameStream, Method, Options, Prepared
 from lowdose.methods.network import Network
 from lowdose.methods.reucid import Reucid
 from lowdose.methods.risk import relative_risk, take_sample
-from lowdose.methods.wiener import Wiener
+from lowdose.methods.wiener import PreparedWiener, Wiener
 from lowdose.model import Model, bundled_models, load
 from lowdose.source import FrameSource
 
@@ -35,9 +35,7 @@ class Auto:
             raise LowdoseError("auto chooses weights and low-pass itself: leave out --lowpass")
         blind = Wiener().prepare(frames, options)
         sample = take_sample(frames, blind)
-        # The blind filter, also that of bfn, has fitted the noise of the sample's pixels; the others were not fitted.
-        fitted = float(np.mean(blind.fitted.report["optimism"]))
-        table = [Row("wiener", relative_risk(blind, sample) + fitted, "", blind)]
+        table = [Row("wiener", relative_risk(blind, sample) + optimism(blind), "", blind)]
         methods = list(applicable(frames, self.device))
         try:
             methods += [(method.name, method) for method in candidates(frames)]
@@ -46,8 +44,7 @@ class Auto:
         for name, method in methods:
             try:
                 prepared = method.prepare(frames, options)
-                optimism = fitted if isinstance(prepared, PreparedBfn) else 0
-                table.append(Row(name, relative_risk(prepared, sample) + optimism, "", prepared))
+                table.append(Row(name, relative_risk(prepared, sample) + optimism(prepared), "", prepared))
             except LowdoseError as error:
                 table.append(Row(name, np.inf, str(error), blind))
         table.sort(key=lambda row: row.risk)
@@ -92,6 +89,12 @@ class PreparedAuto:
 
     def stream(self, frames: FrameSource, out_dtype: DTypeLike) -> FrameStream:
         return self.table[0].prepared.stream(frames, out_dtype)
+
+
+def optimism(prepared: Prepared) -> float:
+    """By how much the risk of a method that was fitted to the sample's pixels looks too small."""
+    fitted = prepared.fitted if isinstance(prepared, PreparedWiener | PreparedBfn) else None
+    return float(np.mean(fitted.report["optimism"])) if fitted else 0.0
 
 
 def applicable(frames: FrameSource, device: str) -> Iterator[tuple[str, Method]]:
