@@ -26,7 +26,7 @@ from lowdose_export.model_file import IR_VERSION
 Runs = list[Callable[[], Any]]
 Weights = dict[str, NDArray[np.float32]]
 
-N_FEATURES, N_HIDDEN = 32, 32
+N_FEATURES, N_HIDDEN = 24, 32
 CASES = (("avx512", 5, 15), ("avx2", 5, 15), ("sse4.2", 5, 15), ("avx2", 1, 15), ("avx2", 7, 21))
 """Instruction set, frames, side of all windows."""
 ROUNDS, ROUNDS_ALONE = 11, 200

@@ -8,7 +8,6 @@ import pytest
 import references
 from blind_features_models import Sizes, model_of, own_shares, random_weights
 from lowdose import NO_LOW_PASS, LowdoseError, Settings, _core, load
-from lowdose_export import engine_builder
 
 # float32 sums of up to some thousand products in another order; the share is of the output's range.
 TOLERANCE = 1e-5
@@ -135,6 +134,21 @@ def test_no_result_depends_on_its_own_pixel(kernels, n_channels):
     assert others_changed > 0.1
 
 
+@pytest.mark.parametrize("side", [1, 3, 5, 7, 9])
+@pytest.mark.parametrize("instructions", INSTRUCTION_SETS)
+def test_a_pixel_that_is_no_number_reaches_no_further_than_the_windows(monkeypatch, instructions, side):
+    use(instructions, monkeypatch)
+    runner = session(model_of(random_weights(Sizes(1, 1, 5, (side, side), (side, side))), 1))
+    frame = noise((1, 1, 1, 61, 300))
+    expected = run(runner, frame)
+    frame[..., 30, 150] = np.nan
+    result = run(runner, frame)
+    reach = 2 * (side // 2)
+    seen = np.zeros((61, 300), bool)
+    seen[30 - reach : 31 + reach, 150 - reach : 151 + reach] = True
+    np.testing.assert_array_equal(result[0, 0][~seen], expected[0, 0][~seen])
+
+
 def test_without_a_feature_of_the_filters_result_no_margin_is_filtered():
     sizes = Sizes(3, 1, 6, (7, 5), (5, 9))
     weights = random_weights(sizes)
@@ -208,12 +222,3 @@ def test_an_unknown_instruction_set_is_refused(monkeypatch, tmp_path):
     monkeypatch.setenv("LOWDOSE_CPU", "avx9000")
     with pytest.raises(LowdoseError, match=r"LOWDOSE_CPU is 'avx9000'.*portable"):
         load(path, device="cpu")
-
-
-@pytest.mark.parametrize("sizes", [ORDINARY, OTHERS[2]], ids=str)
-def test_the_function_becomes_a_tensorrt_engine(sizes):
-    package = pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is not installed")
-    messages = engine_builder.Messages(package)
-    network = package.Builder(messages.logger).create_network(0)
-    model = model_of(random_weights(sizes), sizes.n_taps)
-    assert package.OnnxParser(network, messages.logger).parse(model.SerializeToString()), messages.texts

@@ -7,6 +7,7 @@ import onnx
 import onnxruntime
 import pytest
 
+from blind_features_models import Sizes, model_of, random_weights
 from lowdose import LowdoseError
 from lowdose.model import bundled_models
 from lowdose.wiener import fit_movie, fit_scan
@@ -122,6 +123,12 @@ class TestBuilder:
     @pytest.mark.parametrize("name", DENOISERS)
     def test_every_bundled_model_becomes_an_engine(self, name, size):
         assert len(engine_builder.build_plan(engine_graph(bundled_models()[name], size), ["8.9"])) > 100_000
+
+    @pytest.mark.parametrize("sizes", [Sizes(), Sizes(3, 2, own_side=3)], ids=str)
+    def test_the_blind_feature_network_becomes_an_engine(self, sizes):
+        model = model_of(random_weights(sizes), sizes.n_taps)
+        set_sizes(model.graph, {"batch": 1, "height": 48, "width": 31})
+        assert engine_builder.build_plan(model, ["8.9"])
 
     @pytest.mark.parametrize("batch", [1, 7])
     def test_the_classifier_becomes_an_engine(self, batch):

@@ -60,8 +60,8 @@ class _Body:
 
     def weight(self, name: str, channel: int, shape: Sequence[int]) -> str:
         """The weights of one channel as those of a Conv."""
-        own = self.cut(name, [channel], [channel + 1], [0], f"{name}_{channel}")
-        return self.add("Reshape", own, self.integers(*shape), output=f"{own}_shaped")
+        part = self.cut(name, [channel], [channel + 1], [0], f"{name}_{channel}")
+        return self.add("Reshape", part, self.integers(*shape), output=f"{part}_shaped")
 
     def channel(
         self, n_taps: int, shapes: Mapping[str, Sequence[int]], planes: str, filtered_of_all: str, channel: int

@@ -32,15 +32,12 @@ void pack_matrix(const float* from, int n_outputs, int n_inputs, int stride, int
                 packed.push_back(out < n_outputs ? from[count(out, stride) + count(in)] : 0.0f);
 }
 
-// Kernels (n, height, width) become (n, width, margin + height + margin).
-void pack_kernels(const float* from, int n, int height, int width, int margin, std::vector<float>& packed) {
-    const int padded = height + 2 * margin;
-    packed.assign(count(n, width, padded), 0.0f);
-    for (int i = 0; i < n; ++i)
-        for (int y = 0; y < height; ++y)
-            for (int x = 0; x < width; ++x)
-                packed[count(i * width + x, padded) + count(margin + y)] =
-                    from[count(i * height + y, width) + count(x)];
+// Kernels (n, height, width) become (n, width, height).
+void pack_kernels(const float* from, int n, int height, int width, std::vector<float>& packed) {
+    packed.clear();
+    for (int i = 0; i < n; ++i, from += count(height, width))
+        for (int x = 0; x < width; ++x)
+            for (int y = 0; y < height; ++y) packed.push_back(from[count(y, width) + count(x)]);
 }
 
 void pack_vector(const float* from, int n, int group, std::vector<float>& packed) {
@@ -56,8 +53,8 @@ struct alignas(64) Line {
 struct TileMemory {
     std::vector<Line> lines;
 
-    float* reserve(long n_floats) {
-        const size_t n_lines = static_cast<size_t>(n_floats) / 16 + 1;
+    float* reserve(size_t n_floats) {
+        const size_t n_lines = n_floats / 16 + 1;
         if (lines.size() < n_lines) lines.resize(n_lines);
         return lines.data()->pixels;
     }
@@ -94,7 +91,7 @@ void BlindFeatures::fold_own(const BlindFeaturesWeights& weights, size_t channel
 void BlindFeatures::prepare(const BlindFeaturesWeights& weights) {
     const BlockSizes& sizes = kernel_.sizes;
     const int n = weights.n_features, h1 = weights.n_hidden_1, h2 = weights.n_hidden_2;
-    const int n_planes = weights.n_taps * weights.n_channels, margin = sizes.block_rows - 1;
+    const int n_planes = weights.n_taps * weights.n_channels;
     const auto n_channels = count(weights.n_channels);
     bool sees_filtered = false;  // is there a feature that looks at the linear filter's result?
     for (size_t f = 0; f < n_channels * count(n); ++f)
@@ -107,9 +104,9 @@ void BlindFeatures::prepare(const BlindFeaturesWeights& weights) {
         Packed& packed = packed_[c];
         const int n_mixed = sees_filtered ? n_planes + 1 : n_planes;
         pack_kernels(weights.linear + c * count(n_planes, weights.linear_height, weights.linear_width), n_planes,
-                     weights.linear_height, weights.linear_width, margin, packed.linear);
+                     weights.linear_height, weights.linear_width, packed.linear);
         pack_matrix(weights.mix + c * count(n, n_planes + 1), n, n_mixed, n_planes + 1, sizes.mix_outputs, packed.mix);
-        pack_kernels(weights.vertical + c * count(n, weights.height), n, weights.height, 1, margin, packed.vertical);
+        pack_vector(weights.vertical + c * count(n, weights.height), n * weights.height, 1, packed.vertical);
         pack_vector(weights.horizontal + c * count(n, weights.width), n * weights.width, 1, packed.horizontal);
         fold_own(weights, c);
         const int n_inputs = 1 + weights.own_side * weights.own_side + n;
@@ -132,6 +129,7 @@ void BlindFeatures::prepare(const BlindFeaturesWeights& weights) {
                              packed.horizontal.data(),
                              weights.n_taps / 2 * weights.n_channels + static_cast<int>(c),
                              weights.own_side,
+                             n_inputs,
                              h1,
                              h2,
                              packed.w1.data(),
@@ -157,9 +155,8 @@ size_t BlindFeatures::tiles_per_channel(int margin_y, int margin_x) const {
 }
 
 Tile BlindFeatures::tile_at(size_t index, int margin_y, int margin_x) const {
-    const int across = tiles_along(width_ + 2 * margin_x, tile_columns);
-    const int row = static_cast<int>(index) / across * tile_rows,
-              column = static_cast<int>(index) % across * tile_columns;
+    const int across = tiles_along(width_ + 2 * margin_x, tile_columns), number = static_cast<int>(index);
+    const int row = number / across * tile_rows, column = number % across * tile_columns;
     return {row - margin_y, column - margin_x, std::min(tile_rows, height_ + 2 * margin_y - row),
             std::min(tile_columns, width_ + 2 * margin_x - column)};
 }

@@ -2,145 +2,39 @@
 // text) and LOWDOSE_VECTOR_BYTES (0: plain loops for any compiler).
 #include "blind_features_tiles.hpp"
 
-#include <cstddef>
 #include <cstring>
 
-#include "vector.hpp"
+#include "blind_features_blocks.hpp"
 
 namespace lowdose::ops {
 
 namespace {
 
-// Sums that fill the registers beside what they are made of.
-#if LOWDOSE_VECTOR_BYTES == 64
-constexpr BlockSizes sizes{8, 4, 8};
-constexpr int block_vectors = 2, layer_vectors = 2;
-#elif LOWDOSE_VECTOR_BYTES > 0
-constexpr BlockSizes sizes{3, 3, 3};
-constexpr int block_vectors = 4, layer_vectors = 4;
-#else
-constexpr BlockSizes sizes{4, 4, 4};
-constexpr int block_vectors = 1, layer_vectors = 1;
-#endif
-
-#if LOWDOSE_VECTOR_BYTES > 0
-#define LOWDOSE_INLINE inline __attribute__((always_inline))
-// Keeps a value in a register: GCC would load it again for each use.
-#define LOWDOSE_KEEP(vector) __asm__("" : "+v"(vector))
-// Sums stay in registers only where no loop over them is left.
-#define LOWDOSE_UNROLL _Pragma("GCC unroll 16")
-#else
-#define LOWDOSE_INLINE inline
-#define LOWDOSE_KEEP(vector) static_cast<void>(vector)
-#define LOWDOSE_UNROLL
-#endif
-
-using Offset = std::ptrdiff_t;
-
-constexpr int block_rows = sizes.block_rows, last_row = block_rows - 1;
-constexpr int block_width = block_vectors * lanes, layer_width = layer_vectors * lanes;
 static_assert(most_pixels_per_block % block_width == 0 && most_pixels_per_block % layer_width == 0 &&
-                  tile_columns % most_pixels_per_block == 0,
+                  most_pixels_per_block % (row_vectors * lanes) == 0 && tile_columns % most_pixels_per_block == 0 &&
+                  block_rows % row_rows == 0,
               "a tile holds whole blocks");
 
 constexpr int round_up(int length, int unit) { return (length + unit - 1) / unit * unit; }
 
-struct Sums {
-    Vector of[block_rows][block_vectors];
-};
-
-// Adds what one line of pixels gives to rows first ... last of a block. weights: at the row of the kernel that lies on
-// this line for row 0 of the block; column by column, `step` floats apart.
-template <int first, int last>
-LOWDOSE_INLINE void add_line(const float* pixels, const float* weights, int n_columns, int step, Sums& sums) {
-    for (int j = 0; j < n_columns; ++j, weights += step) {
-        LOWDOSE_UNROLL
-        for (int v = 0; v < block_vectors; ++v) {
-            Vector pixel = load(pixels + j + v * lanes);
-            LOWDOSE_KEEP(pixel);
-            LOWDOSE_UNROLL
-            for (int row = first; row <= last; ++row) sums.of[row][v] += weights[-row] * pixel;
-        }
-    }
-}
-
-// The lines at the top that only rows 0 ... row of the block see, and those at the bottom that rows row ... see.
-template <int row>
-LOWDOSE_INLINE void add_first_lines(const float* pixels, Offset stride, const float* weights, int n_columns, int step,
-                                    Sums& sums) {
-    if constexpr (row < last_row) {
-        add_line<0, row>(pixels, weights, n_columns, step, sums);
-        add_first_lines<row + 1>(pixels + stride, stride, weights + 1, n_columns, step, sums);
-    }
-}
-template <int row>
-LOWDOSE_INLINE void add_last_lines(const float* pixels, Offset stride, const float* weights, int n_columns, int step,
-                                   Sums& sums) {
-    if constexpr (row <= last_row) {
-        add_line<row, last_row>(pixels, weights, n_columns, step, sums);
-        add_last_lines<row + 1>(pixels + stride, stride, weights + 1, n_columns, step, sums);
-    }
-}
-
-// Adds the correlation of a kernel (n_rows, n_columns) with the pixels from the block's first one on. weights: the
-// kernel column by column, each with last_row zeros before and behind it.
-LOWDOSE_INLINE void correlate(const float* pixels, Offset stride, const float* weights, int n_rows, int n_columns,
-                              Sums& sums) {
-    const int step = n_rows + 2 * last_row;
-    weights += last_row;
-    if (n_rows < block_rows) {
-        for (int i = 0; i < n_rows + last_row; ++i)
-            add_line<0, last_row>(pixels + i * stride, weights + i, n_columns, step, sums);
-        return;
-    }
-    add_first_lines<0>(pixels, stride, weights, n_columns, step, sums);
-    for (int i = last_row; i < n_rows; ++i)
-        add_line<0, last_row>(pixels + i * stride, weights + i, n_columns, step, sums);
-    add_last_lines<1>(pixels + n_rows * stride, stride, weights + n_rows, n_columns, step, sums);
-}
-
-// The sums over inputs, `stride` floats apart, for n_outputs neurons and n_vectors of pixels. weights: (n_inputs,
-// n_outputs).
-template <int n_outputs, int n_vectors>
-LOWDOSE_INLINE void add_inputs(const float* inputs, Offset stride, int n_inputs, const float* weights,
-                               Vector (&sums)[n_outputs][n_vectors]) {
-    for (int in = 0; in < n_inputs; ++in, inputs += stride, weights += n_outputs) {
-        LOWDOSE_UNROLL
-        for (int v = 0; v < n_vectors; ++v) {
-            Vector input = load(inputs + v * lanes);
-            LOWDOSE_KEEP(input);
-            LOWDOSE_UNROLL
-            for (int out = 0; out < n_outputs; ++out) sums[out][v] += weights[out] * input;
-        }
-    }
-}
-
-inline Vector filled(float value) {
-    float lane[lanes];
-    for (float& each : lane) each = value;
-    return load(lane);
-}
-
-template <int n, int m>
-LOWDOSE_INLINE void fill(Vector (&vectors)[n][m], float value) {
-    LOWDOSE_UNROLL
-    for (int i = 0; i < n; ++i) LOWDOSE_UNROLL
-    for (int j = 0; j < m; ++j) vectors[i][j] = filled(value);
-}
-
-// Copies a part of a plane; what lies outside the plane is zero.
+// Copies a part of a plane; what lies outside the plane is zero. Lines that come soon are brought into the cache.
 void copy_part(const Plane& plane, int top, int left, int rows, int columns, float* out, int stride) {
+    constexpr int lines_ahead = 4, floats_per_cache_line = 16;
     const int before = left < 0 ? (-left < columns ? -left : columns) : 0;
     int inside = plane.width - (left + before);
     inside = inside < 0 ? 0 : inside < columns - before ? inside : columns - before;
     for (int y = top; y < top + rows; ++y, out += stride) {
-        const int copied = y >= 0 && y < plane.height ? inside : 0;
-        const int zeros = copied ? before : 0;
-        std::memset(out, 0, static_cast<size_t>(zeros) * sizeof(float));
-        if (copied)
-            std::memcpy(out + before, plane.pixels + static_cast<Offset>(y) * plane.stride + left + before,
-                        static_cast<size_t>(copied) * sizeof(float));
-        std::memset(out + zeros + copied, 0, static_cast<size_t>(columns - zeros - copied) * sizeof(float));
+        if (y < 0 || y >= plane.height) {
+            std::memset(out, 0, static_cast<size_t>(columns) * sizeof(float));
+            continue;
+        }
+        const float* line = plane.pixels + static_cast<Offset>(y) * plane.stride + left + before;
+        if (y + lines_ahead < plane.height)
+            for (int x = 0; x < inside; x += floats_per_cache_line)
+                LOWDOSE_FETCH(line + lines_ahead * plane.stride + x);
+        std::memset(out, 0, static_cast<size_t>(before) * sizeof(float));
+        std::memcpy(out + before, line, static_cast<size_t>(inside) * sizeof(float));
+        std::memset(out + before + inside, 0, static_cast<size_t>(columns - before - inside) * sizeof(float));
     }
 }
 
@@ -164,30 +58,26 @@ void filter(const PackedFeatures& network, const Plane* planes, const Tile& tile
     for (int p = 0; p < network.n_planes; ++p) {
         copy_part(planes[p], tile.top - network.linear_height / 2, tile.left - network.linear_width / 2, memory.rows,
                   memory.columns, scratch, memory.stride);
-        const float* weights =
-            network.linear + static_cast<Offset>(p) * network.linear_width * (network.linear_height + 2 * last_row);
+        const float* weights = network.linear + static_cast<Offset>(p) * network.linear_width * network.linear_height;
         for (int y = 0; y < tile.rows; y += block_rows)
             for (int x = 0; x < tile.columns; x += block_width) {
                 Sums sums;
                 LOWDOSE_UNROLL
-                for (int row = 0; row < block_rows; ++row) LOWDOSE_UNROLL
-                for (int v = 0; v < block_vectors; ++v)
-                    sums.of[row][v] =
-                        p ? load(results + (y + row) * tile_columns + x + v * lanes) : filled(network.linear_bias);
+                for (int row = 0; row < block_rows; ++row) {
+                    LOWDOSE_UNROLL
+                    for (int v = 0; v < block_vectors; ++v)
+                        sums.of[row][v] =
+                            p ? load(results + (y + row) * tile_columns + x + v * lanes) : filled(network.linear_bias);
+                }
                 correlate(scratch + static_cast<Offset>(y) * memory.stride + x, memory.stride, weights,
                           network.linear_height, network.linear_width, sums);
-                LOWDOSE_UNROLL
-                for (int row = 0; row < block_rows; ++row) LOWDOSE_UNROLL
-                for (int v = 0; v < block_vectors; ++v)
-                    store(results + (y + row) * tile_columns + x + v * lanes, sums.of[row][v]);
+                store_block(sums, results + y * tile_columns + x, tile_columns);
             }
     }
     for (int y = 0; y < tile.rows; ++y)
         std::memcpy(out + static_cast<Offset>(y) * stride, results + y * tile_columns,
                     static_cast<size_t>(tile.columns) * sizeof(float));
 }
-
-constexpr int most_mixed_width = layer_width;
 
 struct FeatureMemory {
     int rows, columns;  // of the tile, in whole blocks
@@ -205,16 +95,16 @@ struct FeatureMemory {
         columns = round_up(tile.columns, most_pixels_per_block);
         above = larger_of(network.height, network.own_side) / 2;
         before = larger_of(network.width, network.own_side) / 2;
-        seen_columns = round_up(columns + network.width - 1, most_mixed_width);
+        seen_columns = round_up(columns + network.width - 1, layer_width);
         plane_rows = rows + 2 * above;
         plane_stride = round_up(before + larger_of(seen_columns, columns + before), 16);
         plane_size = static_cast<Offset>(plane_rows) * plane_stride;
         mixed_rows = rows + network.height - 1;
         input_stride = columns + 16;  // not a power of two: the inputs would share few lines of the cache
         mixed = plane_size * (network.n_planes + 1);
-        columns_done = mixed + static_cast<Offset>(sizes.mix_outputs) * mixed_rows * most_mixed_width;
+        columns_done = mixed + static_cast<Offset>(sizes.mix_outputs) * mixed_rows * layer_width;
         inputs = columns_done + static_cast<Offset>(sizes.mix_outputs) * rows * seen_columns;
-        hidden = inputs + static_cast<Offset>(rows) * n_inputs(network) * input_stride;
+        hidden = inputs + static_cast<Offset>(rows) * network.n_inputs * input_stride;
         size = hidden + static_cast<Offset>(network.n_hidden_1 + sizes.layer_outputs) * layer_width;
     }
 };
@@ -226,16 +116,12 @@ void mix(const PackedFeatures& network, const FeatureMemory& memory, int first, 
         fill(sums, 0);
         add_inputs(planes, memory.plane_size, network.n_mixed, network.mix + first * network.n_mixed, sums);
         LOWDOSE_UNROLL
-        for (int f = 0; f < sizes.mix_outputs; ++f) LOWDOSE_UNROLL
-        for (int v = 0; v < layer_vectors; ++v)
-            store(mixed + f * memory.mixed_rows * layer_width + v * lanes, sums[f][v]);
+        for (int f = 0; f < sizes.mix_outputs; ++f) {
+            LOWDOSE_UNROLL
+            for (int v = 0; v < layer_vectors; ++v)
+                store(mixed + f * memory.mixed_rows * layer_width + v * lanes, sums[f][v]);
+        }
     }
-}
-
-LOWDOSE_INLINE void store_block(const Sums& sums, float* out, Offset stride) {
-    LOWDOSE_UNROLL
-    for (int row = 0; row < block_rows; ++row) LOWDOSE_UNROLL
-    for (int v = 0; v < block_vectors; ++v) store(out + row * stride + v * lanes, sums.of[row][v]);
 }
 
 // The correlation of a strip of a mixture with a column.
@@ -252,18 +138,43 @@ void look_up_and_down(const float* mixed, const float* weights, int height, int 
 // The correlation of columns that are done with a row.
 void look_left_and_right(const float* columns, int columns_stride, const float* weights, int width,
                          const FeatureMemory& memory, float* out, Offset stride) {
-    for (int y = 0; y < memory.rows; y += block_rows)
-        for (int x = 0; x < memory.columns; x += block_width) {
+    for (int y = 0; y < memory.rows; y += row_rows)
+        for (int x = 0; x < memory.columns; x += row_vectors * lanes) {
             const float* from = columns + y * columns_stride + x;
-            Sums sums;
-            fill(sums.of, 0);
-            for (int j = 0; j < width; ++j) {
+            Vector sums[row_rows][row_vectors];
+            fill(sums, 0);
+            int j = 0;
+#if LOWDOSE_VECTOR_BYTES == 64
+            // Nearly every load crosses a cache line and takes twice as long; every other one is put together instead.
+            for (; j + 1 < width; j += 2) {
                 LOWDOSE_UNROLL
-                for (int row = 0; row < block_rows; ++row) LOWDOSE_UNROLL
-                for (int v = 0; v < block_vectors; ++v)
-                    sums.of[row][v] += weights[j] * load(from + row * columns_stride + j + v * lanes);
+                for (int row = 0; row < row_rows; ++row) {
+                    Vector pixel = load(from + row * columns_stride + j);
+                    LOWDOSE_KEEP(pixel);
+                    LOWDOSE_UNROLL
+                    for (int v = 0; v < row_vectors; ++v) {
+                        Vector after = load(from + row * columns_stride + j + (v + 1) * lanes);
+                        LOWDOSE_KEEP(after);
+                        sums[row][v] += weights[j] * pixel;
+                        sums[row][v] += weights[j + 1] * moved_by_one(pixel, after);
+                        pixel = after;
+                    }
+                }
             }
-            store_block(sums, out + y * stride + x, stride);
+#endif
+            for (; j < width; ++j) {
+                LOWDOSE_UNROLL
+                for (int row = 0; row < row_rows; ++row) {
+                    LOWDOSE_UNROLL
+                    for (int v = 0; v < row_vectors; ++v)
+                        sums[row][v] += weights[j] * load(from + row * columns_stride + j + v * lanes);
+                }
+            }
+            LOWDOSE_UNROLL
+            for (int row = 0; row < row_rows; ++row) {
+                LOWDOSE_UNROLL
+                for (int v = 0; v < row_vectors; ++v) store(out + (y + row) * stride + x + v * lanes, sums[row][v]);
+            }
         }
 }
 
@@ -276,14 +187,14 @@ void compute_features(const PackedFeatures& network, const FeatureMemory& memory
         mix(network, memory, first, planes + x, mixed);
         for (int f = 0; f < n; ++f)
             look_up_and_down(mixed + f * memory.mixed_rows * layer_width,
-                             network.vertical + (first + f) * (network.height + 2 * last_row), network.height,
-                             memory.rows, columns + f * memory.rows * memory.seen_columns + x, memory.seen_columns);
+                             network.vertical + (first + f) * network.height, network.height, memory.rows,
+                             columns + f * memory.rows * memory.seen_columns + x, memory.seen_columns);
     }
-    float* out = scratch + memory.inputs + (n_inputs(network) - network.n_features + first) * memory.input_stride;
+    float* out = scratch + memory.inputs + (network.n_inputs - network.n_features + first) * memory.input_stride;
     for (int f = 0; f < n; ++f)
         look_left_and_right(columns + f * memory.rows * memory.seen_columns, memory.seen_columns,
                             network.horizontal + (first + f) * network.width, network.width, memory,
-                            out + f * memory.input_stride, n_inputs(network) * memory.input_stride);
+                            out + f * memory.input_stride, network.n_inputs * memory.input_stride);
 }
 
 // The perceptron for a vector block: `inputs` are input_stride floats apart.
@@ -294,25 +205,33 @@ LOWDOSE_INLINE void perceptron(const PackedFeatures& network, const float* input
     for (int first = 0; first < network.n_hidden_1; first += n_outputs) {
         Vector sums[n_outputs][layer_vectors];
         LOWDOSE_UNROLL
-        for (int out = 0; out < n_outputs; ++out) LOWDOSE_UNROLL
-        for (int v = 0; v < layer_vectors; ++v) sums[out][v] = filled(network.b1[first + out]);
-        add_inputs(inputs, input_stride, n_inputs(network), network.w1 + first * n_inputs(network), sums);
+        for (int out = 0; out < n_outputs; ++out) {
+            LOWDOSE_UNROLL
+            for (int v = 0; v < layer_vectors; ++v) sums[out][v] = filled(network.b1[first + out]);
+        }
+        add_inputs(inputs, input_stride, network.n_inputs, network.w1 + first * network.n_inputs, sums);
         LOWDOSE_UNROLL
-        for (int out = 0; out < n_outputs; ++out) LOWDOSE_UNROLL
-        for (int v = 0; v < layer_vectors; ++v)
-            store(hidden + (first + out) * layer_width + v * lanes, larger(sums[out][v], zero));
+        for (int out = 0; out < n_outputs; ++out) {
+            LOWDOSE_UNROLL
+            for (int v = 0; v < layer_vectors; ++v)
+                store(hidden + (first + out) * layer_width + v * lanes, larger(sums[out][v], zero));
+        }
     }
     LOWDOSE_UNROLL
     for (int v = 0; v < layer_vectors; ++v) total[v] = load(inputs + v * lanes) + filled(network.b3);
     for (int first = 0; first < network.n_hidden_2; first += n_outputs) {
         Vector sums[n_outputs][layer_vectors];
         LOWDOSE_UNROLL
-        for (int out = 0; out < n_outputs; ++out) LOWDOSE_UNROLL
-        for (int v = 0; v < layer_vectors; ++v) sums[out][v] = filled(network.b2[first + out]);
+        for (int out = 0; out < n_outputs; ++out) {
+            LOWDOSE_UNROLL
+            for (int v = 0; v < layer_vectors; ++v) sums[out][v] = filled(network.b2[first + out]);
+        }
         add_inputs(hidden, layer_width, network.n_hidden_1, network.w2 + first * network.n_hidden_1, sums);
         LOWDOSE_UNROLL
-        for (int out = 0; out < n_outputs; ++out) LOWDOSE_UNROLL
-        for (int v = 0; v < layer_vectors; ++v) total[v] += network.w3[first + out] * larger(sums[out][v], zero);
+        for (int out = 0; out < n_outputs; ++out) {
+            LOWDOSE_UNROLL
+            for (int v = 0; v < layer_vectors; ++v) total[v] += network.w3[first + out] * larger(sums[out][v], zero);
+        }
     }
 }
 
@@ -327,7 +246,7 @@ void denoise(const PackedFeatures& network, const Plane* planes, const Plane& fi
               scratch + network.n_planes * memory.plane_size, memory.plane_stride);
     const int n_own = network.own_side * network.own_side, reach = network.own_side / 2;
     for (int y = 0; y < tile.rows; ++y) {
-        float* inputs = scratch + memory.inputs + static_cast<Offset>(y) * n_inputs(network) * memory.input_stride;
+        float* inputs = scratch + memory.inputs + static_cast<Offset>(y) * network.n_inputs * memory.input_stride;
         const auto take = [&](int plane, int dy, int dx) {
             std::memcpy(inputs,
                         scratch + plane * memory.plane_size +
@@ -344,8 +263,7 @@ void denoise(const PackedFeatures& network, const Plane* planes, const Plane& fi
                          network.n_features - f < sizes.mix_outputs ? network.n_features - f : sizes.mix_outputs,
                          scratch);
     for (int y = 0; y < tile.rows; ++y) {
-        const float* inputs =
-            scratch + memory.inputs + static_cast<Offset>(y) * n_inputs(network) * memory.input_stride;
+        const float* inputs = scratch + memory.inputs + static_cast<Offset>(y) * network.n_inputs * memory.input_stride;
         for (int x = 0; x < tile.columns; x += layer_width) {
             Vector total[layer_vectors];
             perceptron(network, inputs + x, memory.input_stride, scratch + memory.hidden, total);
@@ -355,10 +273,10 @@ void denoise(const PackedFeatures& network, const Plane* planes, const Plane& fi
     }
 }
 
-long scratch_size(const PackedFeatures& network) {
+std::size_t scratch_size(const PackedFeatures& network) {
     const Tile largest{0, 0, tile_rows, tile_columns};
     const Offset of_filter = FilterMemory(network, largest).size(), of_features = FeatureMemory(network, largest).size;
-    return static_cast<long>(of_filter > of_features ? of_filter : of_features);
+    return static_cast<std::size_t>(of_filter > of_features ? of_filter : of_features);
 }
 
 }  // namespace

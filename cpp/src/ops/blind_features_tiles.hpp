@@ -2,11 +2,13 @@
 // blind_spot_rows.hpp.
 #pragma once
 
+#include <cstddef>
+
 namespace lowdose::ops {
 
 // What is computed together: the part of a frame whose features stay in the cache.
-constexpr int tile_rows = 48, tile_columns = 128;
-constexpr int most_pixels_per_block = 32;  // widest block of any instruction set; tiles hold whole blocks
+constexpr int tile_rows = 24, tile_columns = 256;
+constexpr int most_pixels_per_block = 64;  // widest block of any instruction set; tiles hold whole blocks
 
 // An image; beyond its borders it is zero.
 struct Plane {
@@ -24,16 +26,16 @@ struct Tile {
 struct PackedFeatures {
     int n_planes;                     // of the frames
     int linear_height, linear_width;  // odd
-    const float* linear;              // (n_planes, linear_width, block_rows - 1 + linear_height + block_rows - 1)
+    const float* linear;              // (n_planes, linear_width, linear_height)
     float linear_bias;
     int n_mixed;                    // n_planes, and one more when a feature looks at the linear filter's result
     int n_features, height, width;  // odd
     const float* mix;               // (n_features / mix_outputs, n_mixed, mix_outputs)
-    const float* vertical;          // (n_features, block_rows - 1 + height + block_rows - 1)
+    const float* vertical;          // (n_features, height)
     const float* horizontal;        // (n_features, width)
     int own_plane, own_side;        // pixels that the perceptron takes away from the features
+    int n_inputs;  // of the perceptron: the linear filter's result, own_side x own_side pixels, the features
     int n_hidden_1, n_hidden_2;
-    // Inputs of the perceptron: the linear filter's result, own_side x own_side pixels, the features.
     const float* w1;  // (n_hidden_1 / layer_outputs, n_inputs, layer_outputs)
     const float* b1;  // (n_hidden_1)
     const float* w2;  // (n_hidden_2 / layer_outputs, n_hidden_1, layer_outputs)
@@ -42,12 +44,7 @@ struct PackedFeatures {
     float b3;
 };
 
-constexpr int n_inputs(const PackedFeatures& network) {
-    return 1 + network.own_side * network.own_side + network.n_features;
-}
-
 struct BlockSizes {
-    int block_rows;     // rows of a correlation that are computed together
     int mix_outputs;    // features that are mixed together
     int layer_outputs;  // neurons that are computed together
 };
@@ -63,7 +60,7 @@ struct FeatureKernel {
     void (*denoise)(const PackedFeatures& network, const Plane* planes, const Plane& filtered, int margin_y,
                     int margin_x, const Tile& tile, float* scratch, float* out, int stride);
     // Floats of scratch memory, on 64 bytes, for any tile.
-    long (*scratch_size)(const PackedFeatures& network);
+    std::size_t (*scratch_size)(const PackedFeatures& network);
 };
 
 extern const FeatureKernel features_portable;

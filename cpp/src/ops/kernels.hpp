@@ -10,8 +10,8 @@
 
 namespace lowdose::ops {
 
-// The operators BlindFeatures, BlindSpot and LowPass; must outlive the sessions that they are registered with. table: of
-// kernel_api_version.
+// The operators BlindFeatures, BlindSpot and LowPass; must outlive the sessions that they are registered with. table:
+// of kernel_api_version.
 std::vector<std::shared_ptr<const CustomOp>> kernel_ops(Table table, InstructionSet set);
 
 }  // namespace lowdose::ops
