@@ -1,7 +1,8 @@
-"""Quality on the simulated sets: `python -m benchmarks.quality DATA RESULTS > benchmarks/QUALITY.md`.
+"""Quality on the simulated sets: `python -m benchmarks.quality DATA benchmarks/quality.jsonl > benchmarks/QUALITY.md`.
 
 DATA is the folder that `make_noise.py` of the shared test data writes. RESULTS (a JSON-lines file) keeps every score
-with what made it, so that a run goes on where another stopped; delete a line to measure it again.
+with what made it, so that a run goes on where another stopped; delete a line to measure it again. Scores are from
+files outside the project: no data of theirs is in it.
 """
 
 from __future__ import annotations
@@ -203,7 +204,7 @@ def main(data: Path, store: Path, only: str, method: str, own: float, threads: i
     entries = list(results_of(data, store, only, method, own, threads))
     click.echo("# Quality on the simulated sets\n")
     commits = sorted({entry["commit"] for entry in entries})
-    click.echo(f"Made by `python -m benchmarks.quality DATA RESULTS`, lowdose {lowdose.__version__}, commits")
+    click.echo(f"Made by `python -m benchmarks.quality DATA benchmarks/quality.jsonl`, lowdose {lowdose.__version__}, commits")
     click.echo(f"{', '.join(commits)}, {cpu_name()}.\n\n{EXPLANATION}")
     titles = {"channels": "Adatoms, two channels", "image": "HAADF images", "movie": "Movies", "scan": "4D-STEM"}
     for kind, title in titles.items():

@@ -1,4 +1,4 @@
-"""Speed on this machine: `python -m benchmarks.speed > benchmarks/SPEED.md`, some ten minutes on two quiet cores.
+"""Speed on this machine: `python -m benchmarks.speed > benchmarks/SPEED.md`, some seven minutes on two quiet cores.
 
 Every ratio is of medians that were measured in turns in one process; everything that is timed is checked first.
 """

@@ -22,7 +22,7 @@ from lowdose_export.windowed import windowed_model_of
 from lowdose_train.noise2void import noise2void_network
 
 WIDTHS = ("lite", "full")
-N_WARM_UP, N_TIMED = 3, 5
+N_WARM_UP, N_TIMED = 3, 3
 
 
 def noise2void_file(width: str, folder: Path) -> Path:

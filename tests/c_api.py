@@ -72,7 +72,7 @@ class Frame(Structure):
 
 
 class Result(Structure):
-    _fields_ = [*IMAGE, ("n_dropped", c_uint64), ("age_ms", c_double)]
+    _fields_ = [*IMAGE, ("n_dropped", c_uint64), ("age_ms", c_double), ("n_replaced", c_uint64)]
 
 
 class Library:

@@ -39,6 +39,22 @@ def blind_spot(frames, branches, branch_weights):
     return out
 
 
+def blind_spot_frame(frames, branches, branch_weights, dtype):
+    """The same by shifted frames, each sum in `dtype`."""
+    out = np.zeros(frames.shape[1:], dtype)
+    for (kernel, mixing, head), share in zip(branches, branch_weights, strict=True):
+        features = np.zeros((len(kernel), *frames.shape[1:]), dtype)
+        middle = kernel.shape[-1] // 2
+        for tap, i, j in np.ndindex(kernel.shape[1:]):
+            shifted = np.roll(frames[tap].astype(dtype), (middle - i, middle - j), (0, 1))
+            features += kernel[:, tap, i, j, None, None].astype(dtype) * shifted
+        for layer in mixing.astype(dtype):
+            features = np.tensordot(layer, features, 1)
+            features = np.where(features > 0, features, dtype(0.1) * features)
+        out += dtype(share) * np.maximum(0, np.tensordot(head.astype(dtype), features, 1))
+    return out
+
+
 def window(stack, index, taps):
     """Frames around `index`; one that is not there is replaced by the one as far on the other side, or the nearest."""
     chosen = []

@@ -16,6 +16,8 @@ import c_api
 import lowdose
 from lowdose.devices import runtime_path
 from lowdose.model import bundled_models
+from lowdose.wiener import fit_movie, fit_scan
+from lowdose_export.wiener import export_wiener
 
 ROOT = Path(__file__).resolve().parents[1]
 DENOISERS = [name for name in bundled_models() if name != "reucid"]
@@ -40,16 +42,30 @@ def results_of(stream, stack):
     return np.stack([*(out for frame in stack if (out := stream.push(frame)) is not None), *stream.flush()])
 
 
-@pytest.mark.parametrize("name", DENOISERS)
-def test_python_and_c_agree_bit_for_bit(library, name):
-    model = lowdose.load(name, device="cpu")
+def check_they_agree(library, model, height=44, width=61):
     scan = (3, 4) if model.scan else None
     n_frames = 12 if scan else 5
     channels = (len(model.channels),) if len(model.channels) > 1 else ()
-    stack = np.random.default_rng(0).poisson(4, (n_frames, *channels, 44, 61)).astype(np.uint16)
-    expected = results_of(model.stream(44, 61, "uint16", scan=scan, threads=1), stack)
+    stack = np.random.default_rng(0).poisson(4, (n_frames, *channels, height, width)).astype(np.uint16)
+    expected = results_of(model.stream(height, width, "uint16", scan=scan, threads=1), stack)
     np.testing.assert_array_equal(library.denoise(model.path, stack, scan=scan), expected)
     np.testing.assert_array_equal(library.denoise(model.path, stack, scan=scan, queue_frames=n_frames), expected)
+
+
+@pytest.mark.parametrize("name", DENOISERS)
+def test_python_and_c_agree_bit_for_bit(library, name):
+    check_they_agree(library, lowdose.load(name, device="cpu"))
+
+
+def test_they_agree_on_fitted_filters(library, tmp_path):
+    """What `lowdose calibrate` writes: a movie's filter of two channels, and a scan's."""
+    random = np.random.default_rng(2)
+    movie = fit_movie([random.poisson(4, (8, 2, 32, 32)).astype(np.float32)], window_frames=3)
+    export_wiener(movie, tmp_path / "movie.onnx", channels=["ADF", "BF"], fitted_to={})
+    check_they_agree(library, lowdose.load(tmp_path / "movie.onnx", device="cpu"))
+    scan = fit_scan(random.poisson(4, (4, 5, 16, 14)).astype(np.float32))
+    export_wiener(scan, tmp_path / "scan.onnx", channels=["signal"], fitted_to={})
+    check_they_agree(library, lowdose.load(tmp_path / "scan.onnx", device="cpu"), 16, 14)
 
 
 @pytest.mark.parametrize("dtype", list(c_api.DTYPES))

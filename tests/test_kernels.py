@@ -1,11 +1,14 @@
 """The compiled kernels: the same numbers as the functions in the model file, for every shape, processor and thread."""
 
+from pathlib import Path
+
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
 import torch
 
+import lowdose
 import references
 from lowdose import NO_LOW_PASS, LowdoseError, Settings, _core, load
 from lowdose_export.graph import build_model, contract
@@ -136,13 +139,41 @@ def test_the_number_of_threads_changes_no_bit(model_file, threads):
             np.testing.assert_array_equal(model.denoise(stack, settings=chosen, threads=threads), expected)
 
 
-def test_a_pixel_gives_the_same_bits_wherever_it_lies(model_file):
+def test_a_pixel_gives_the_same_numbers_wherever_it_lies(model_file):
     model = load(model_file(PUBLISHED), device="cpu")
-    stack = noise((3, 70, 230))
+    stack = noise((3, 72, 230))
     expected = model.denoise(stack, settings=settings(0))
-    for shift in ((1, 0), (0, 1), (33, 100)):
+    for shift in ((0, 1), (4, 0), (32, 100)):  # rows are computed four at a time
         shifted = model.denoise(np.roll(stack, shift, (1, 2)), settings=settings(0))
         np.testing.assert_array_equal(shifted, np.roll(expected, shift, (1, 2)))
+    for shift in ((1, 0), (2, 5), (33, 100)):
+        shifted = model.denoise(np.roll(stack, shift, (1, 2)), settings=settings(0))
+        assert_close(shifted, np.roll(expected, shift, (1, 2)))
+
+
+def relative_errors(weight_set, stack):
+    """Largest error of the compiled kernel and of direct float32 sums on a bundled network, of the output's range."""
+    path = Path(lowdose.__file__).parent / "models" / "wcvd.onnx"
+    weights = {i.name: onnx.numpy_helper.to_array(i)[weight_set] for i in onnx.load(path).graph.initializer if i.dims}
+    branches = [[weights[f"{part}_{size}"] for part in ("kernel", "mixing", "head")] for size in (3, 5, 7)]
+    exact, direct = (
+        references.blind_spot_frame(stack, branches, weights["branch_weights"], dtype)
+        for dtype in (np.float64, np.float32)
+    )
+    result = load(path, device="cpu").denoise(stack, settings=settings(weight_set))[1]
+    return [np.abs(frame - exact).max() / np.ptp(exact) for frame in (result, direct)]
+
+
+@pytest.mark.parametrize("mean", [0.3, 3, 20, 1000, 60000])
+@pytest.mark.parametrize("lattice", [False, True])
+@pytest.mark.parametrize("weight_set", range(9))
+def test_trained_networks_err_no_more_than_direct_sums(mean, lattice, weight_set):
+    """On flat frames and on a lattice of half the mean's contrast; the level is far above the range of the former."""
+    y, x = np.mgrid[:40, :66]
+    scene = 1 + 0.5 * lattice * np.sin(2 * np.pi * x / 11) * np.sin(2 * np.pi * y / 10)
+    stack = np.random.default_rng(weight_set).poisson(mean * scene, (3, 40, 66)).astype(np.float32)
+    ours, direct = relative_errors(weight_set, stack)
+    assert ours <= max(2 * direct, TOLERANCE / 5)
 
 
 @pytest.mark.parametrize("wrong", ["avx9000", "AVX2", "sse4.2 "])

@@ -45,7 +45,7 @@ def test_a_pixel_does_not_see_itself(model_files, method):
         changed = stack.copy()
         changed[t, y, x] += 1000
         before, after = model.denoise(stack, settings=PLAIN), model.denoise(changed, settings=PLAIN)
-        assert after[t, y, x] == before[t, y, x]
+        assert abs(after[t, y, x] - before[t, y, x]) <= 1e-6 * 1000  # float32 sums that cancel
         assert np.abs(after - before).max() > 1  # its neighbours do see it
 
 

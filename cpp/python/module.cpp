@@ -161,8 +161,8 @@ FilterShape filter_shape(int height, int width, int n_channels, const std::vecto
     return shape;
 }
 
-std::shared_ptr<const Kernels> make_kernels(const FilterStream& stream, const py::array& weights,
-                                            const py::array& level, const py::array& scale) {
+std::shared_ptr<Kernels> make_kernels(const FilterStream& stream, const py::array& weights, const py::array& level,
+                                      const py::array& scale) {
     const FilterShape& shape = stream.shape();
     const py::ssize_t side = 2 * shape.radius_px + 1;
     const auto copied = [](const py::array& array, const std::vector<py::ssize_t>& wanted, const char* axes) {
@@ -179,8 +179,8 @@ std::shared_ptr<const Kernels> make_kernels(const FilterStream& stream, const py
     std::vector<float> levels = copied(level, frame, "(channels, height, width)");
     std::vector<float> scales = copied(scale, frame, "(channels, height, width)");
     const py::gil_scoped_release released;
-    return std::make_shared<const Kernels>(shape, std::move(all), std::move(levels), std::move(scales),
-                                           stream.instruction_set());
+    return std::make_shared<Kernels>(shape, std::move(all), std::move(levels), std::move(scales),
+                                     stream.instruction_set());
 }
 
 Stack filtered(const py::array& frame, float cutoff) {
@@ -291,6 +291,7 @@ PYBIND11_MODULE(_core, module) {
         .def_property_readonly("choice", [](const Stream& stream) { return stream.choice(); })
         .def_property_readonly("n_tiles", [](const Stream& stream) { return stream.tiles().tiles.size(); });
 
+    py::class_<Kernels, std::shared_ptr<Kernels>>(module, "FilterKernels");
     py::class_<FilterStream>(module, "FilterStream")
         .def(py::init([](int height, int width, int n_channels, const std::vector<std::pair<int, int>>& taps,
                          int radius_px, const std::string& dtype_in, const std::string& dtype_out,
@@ -301,12 +302,10 @@ PYBIND11_MODULE(_core, module) {
              }),
              py::arg("height"), py::arg("width"), py::kw_only(), py::arg("n_channels"), py::arg("taps"),
              py::arg("radius_px"), py::arg("dtype_in"), py::arg("dtype_out"), py::arg("scan"))
+        .def("prepare", &make_kernels, py::arg("weights"), py::arg("level"), py::arg("scale"))
         .def(
-            "use",
-            [](FilterStream& stream, const py::array& weights, const py::array& level, const py::array& scale) {
-                stream.use(make_kernels(stream, weights, level, scale));
-            },
-            py::arg("weights"), py::arg("level"), py::arg("scale"))
+            "use", [](FilterStream& stream, std::shared_ptr<Kernels> kernels) { stream.use(std::move(kernels)); },
+            py::arg("kernels"))
         .def("push", &push<FilterStream>, py::arg("frame"))
         .def("flush", &flush<FilterStream>)
         .def("reset", &FilterStream::reset)

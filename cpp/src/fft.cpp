@@ -11,6 +11,14 @@ namespace {
 
 constexpr size_t block = FftBlock::width;
 
+// A spectrum in memory that others keep.
+struct SpectrumView {
+    int height, width, n_columns;
+    size_t step;  // from column to column
+    ops::InstructionSet set;
+    float *re, *im;
+};
+
 constexpr auto one_by_one = [](size_t n, FunctionRef<void(size_t)> task) {
     for (size_t i = 0; i < n; ++i) task(i);
 };
@@ -80,11 +88,15 @@ void backward_group(const SpectrumView& spectrum, size_t group, float scale, flo
     scatter(rows.im.data(), n_b, w, scale, level, out + (y + n_a) * w, w);
 }
 
+size_t columns_in_block(const SpectrumView& spectrum, size_t first) {
+    return std::min(block, static_cast<size_t>(spectrum.n_columns) - first);
+}
+
 // Calls work(columns, used) with the sixteen columns from `first` on and puts what it leaves back.
 template <class Work>
 void with_columns(const SpectrumView& spectrum, size_t first, Work work) {
     const auto h = static_cast<size_t>(spectrum.height);
-    const size_t used = std::min(block, static_cast<size_t>(spectrum.n_columns) - first);
+    const size_t used = columns_in_block(spectrum, first);
     float *re = spectrum.re + first * spectrum.step, *im = spectrum.im + first * spectrum.step;
     const auto lease = fft_block_of(spectrum.height, spectrum.set);
     FftBlock& columns = *lease;
@@ -111,38 +123,69 @@ struct SpectrumMemory {
     }
 };
 
-}  // namespace
-
-SpectrumView Spectrum::view() {
-    return {height, width, n_columns, static_cast<size_t>(height), set, re.data(), im.data()};
+Spares<SpectrumMemory>& spectrum_memory() {
+    static Spares<SpectrumMemory> spares;
+    return spares;
 }
+
+}  // namespace
 
 Spectrum forward_transform(const float* frame, int height, int width, int n_columns, ops::InstructionSet set) {
     const size_t size = static_cast<size_t>(height) * static_cast<size_t>(n_columns);
     Spectrum spectrum{height, width, n_columns, set, std::vector<float>(size), std::vector<float>(size)};
-    forward_transform(frame, spectrum.view());
+    const SpectrumView view{
+        height, width, n_columns, static_cast<size_t>(height), set, spectrum.re.data(), spectrum.im.data()};
+    for (size_t group = 0; group < n_groups(height); ++group) forward_group(frame, 0.0f, group, view);
+    for (size_t i = 0; i < n_column_blocks(n_columns); ++i)
+        with_columns(view, i * block, [](FftBlock& columns, size_t) { columns.run(-1); });
     return spectrum;
 }
 
-void forward_transform(const float* frame, const SpectrumView& spectrum) {
-    for (size_t group = 0; group < n_groups(spectrum.height); ++group) forward_group(frame, 0.0f, group, spectrum);
-    for (size_t i = 0; i < n_column_blocks(spectrum.n_columns); ++i)
-        with_columns(spectrum, i * block, [](FftBlock& columns, size_t) { columns.run(-1); });
+size_t n_blocked_coefficients(int height, int width) {
+    return n_column_blocks(width / 2 + 1) * block * static_cast<size_t>(height);
 }
 
-void backward_transform(const SpectrumView& spectrum, float* out) {
-    for (size_t i = 0; i < n_column_blocks(spectrum.n_columns); ++i)
-        with_columns(spectrum, i * block, [](FftBlock& columns, size_t) { columns.run(+1); });
-    const float scale = 1.0f / (static_cast<float>(spectrum.height) * static_cast<float>(spectrum.width));
-    for (size_t group = 0; group < n_groups(spectrum.height); ++group)
-        backward_group(spectrum, group, scale, 0.0f, out);
+void forward_transform_blocked(const float* frame, int height, int width, ops::InstructionSet set, float* re,
+                               float* im) {
+    const auto memory = spectrum_memory().take();
+    const SpectrumView rows = memory->view(height, width, width / 2 + 1, set);
+    const size_t h = static_cast<size_t>(height), n = h * block;
+    for (size_t group = 0; group < n_groups(height); ++group) forward_group(frame, 0.0f, group, rows);
+    const auto lease = fft_block_of(height, set);
+    FftBlock& columns = *lease;
+    for (size_t i = 0; i < n_column_blocks(rows.n_columns); ++i) {
+        const size_t used = columns_in_block(rows, i * block), from = i * block * rows.step;
+        if (used < block) columns.clear(0, h);
+        gather(rows.re + from, rows.step, used, h, 0.0f, columns.re.data());
+        gather(rows.im + from, rows.step, used, h, 0.0f, columns.im.data());
+        columns.run(-1);
+        std::copy_n(columns.re.data(), n, re + i * n);
+        std::copy_n(columns.im.data(), n, im + i * n);
+    }
+}
+
+void backward_transform_blocked(FunctionRef<void(size_t first, size_t n, float* re, float* im)> fill, int height,
+                                int width, ops::InstructionSet set, float* out) {
+    const auto memory = spectrum_memory().take();
+    const SpectrumView rows = memory->view(height, width, width / 2 + 1, set);
+    const size_t h = static_cast<size_t>(height), n = h * block;
+    const auto lease = fft_block_of(height, set);
+    FftBlock& columns = *lease;
+    for (size_t i = 0; i < n_column_blocks(rows.n_columns); ++i) {
+        const size_t used = columns_in_block(rows, i * block), to = i * block * rows.step;
+        fill(i * n, n, columns.re.data(), columns.im.data());
+        columns.run(+1);
+        scatter(columns.re.data(), used, h, 1.0f, 0.0f, rows.re + to, rows.step);
+        scatter(columns.im.data(), used, h, 1.0f, 0.0f, rows.im + to, rows.step);
+    }
+    const float scale = 1.0f / (static_cast<float>(height) * static_cast<float>(width));
+    for (size_t group = 0; group < n_groups(height); ++group) backward_group(rows, group, scale, 0.0f, out);
 }
 
 void keep_frequencies(const float* frame, int height, int width, int n_columns, float level,
                       FunctionRef<int(int)> reach, ops::InstructionSet set, Parallel parallel, float* out) {
     const Parallel share = parallel ? parallel : Parallel(one_by_one);
-    static Spares<SpectrumMemory> spares;
-    const auto memory = spares.take();
+    const auto memory = spectrum_memory().take();
     const SpectrumView spectrum = memory->view(height, width, n_columns, set);
     const auto h = static_cast<size_t>(height);
     share(n_groups(height), [&](size_t group) { forward_group(frame, level, group, spectrum); });

@@ -9,29 +9,27 @@
 
 namespace lowdose {
 
-// A spectrum, as below, in memory that others keep.
-struct SpectrumView {
-    int height, width, n_columns;
-    size_t step;  // from column to column
-    ops::InstructionSet set;
-    float *re, *im;
-};
-
 // The columns 0..n_columns-1 of a real frame's transform, one after the other: (n_columns, height).
 struct Spectrum {
     int height, width, n_columns;
     ops::InstructionSet set;  // that computes it
     std::vector<float> re, im;
-
-    SpectrumView view();
 };
 
 // frame: (height, width), row-major. 1 <= n_columns <= width / 2 + 1.
 Spectrum forward_transform(const float* frame, int height, int width, int n_columns, ops::InstructionSet set);
-void forward_transform(const float* frame, const SpectrumView& spectrum);
 
-// The frame (height, width) of a spectrum; columns it does not hold count as zero. Uses the spectrum as scratch memory.
-void backward_transform(const SpectrumView& spectrum, float* out);
+// All columns of a spectrum in blocks of sixteen, as the transforms along the columns take them: coefficient k of
+// column 16 b + j is at [(b * height + k) * 16 + j], zero for columns that do not exist. It spares two transpositions
+// where the spectrum is only multiplied.
+size_t n_blocked_coefficients(int height, int width);
+void forward_transform_blocked(const float* frame, int height, int width, ops::InstructionSet set, float* re,
+                               float* im);
+
+// The frame (height, width) of a spectrum that fill(first, n, re, im) writes, a block after the other: its coefficients
+// first ... first + n - 1 to re[0 ... n - 1] + i im[0 ... n - 1].
+void backward_transform_blocked(FunctionRef<void(size_t first, size_t n, float* re, float* im)> fill, int height,
+                                int width, ops::InstructionSet set, float* out);
 
 // Calls task(0 ... n - 1), in any order and by any threads, and returns when all are done.
 using Parallel = FunctionRef<void(size_t n, FunctionRef<void(size_t)> task)>;

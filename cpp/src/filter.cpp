@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <iterator>
 #include <string>
 #include <utility>
 
@@ -11,11 +12,11 @@ namespace lowdose {
 
 namespace {
 
-// The next length without a prime factor above 5.
+// The next length without a prime factor above 7.
 int quick_length(int length) {
     for (int n = length;; ++n) {
         int rest = n;
-        for (const int p : {2, 3, 5})
+        for (const int p : {2, 3, 5, 7})
             while (rest % p == 0) rest /= p;
         if (rest == 1) return n;
     }
@@ -36,10 +37,13 @@ Contract ring_contract(const FilterShape& shape) {
     return contract;
 }
 
-Spectrum zeros(int height, int width, ops::InstructionSet set) {
-    const int n_columns = width / 2 + 1;
-    const auto size = static_cast<size_t>(height) * static_cast<size_t>(n_columns);
-    return {height, width, n_columns, set, std::vector<float>(size), std::vector<float>(size)};
+const ops::SpectrumSum& sum_for([[maybe_unused]] ops::InstructionSet set) {
+#ifdef LOWDOSE_X86_KERNELS
+    if (set == ops::InstructionSet::sse42) return ops::sum_sse42;
+    if (set == ops::InstructionSet::avx2) return ops::sum_avx2;
+    if (set == ops::InstructionSet::avx512) return ops::sum_avx512;
+#endif
+    return ops::sum_portable;
 }
 
 }  // namespace
@@ -55,9 +59,7 @@ Kernels::Kernels(const FilterShape& shape, std::vector<float> weights, std::vect
     : shape_(shape), weights_(std::move(weights)), level_(std::move(level)), scale_(std::move(scale)), set_(set) {
     if (!use_one_scale_per_channel()) per_pixel_ = true;
     const int inside = shape_.scan ? 0 : shape_.reach();
-    for (int out = 0; out < shape_.n_channels; ++out)
-        for (int tap = 0; tap < shape_.n_taps(); ++tap)
-            for (int in = 0; in < shape_.n_channels; ++in) inside_.push_back(transform(inside, out, tap, in));
+    for (int out = 0; out < shape_.n_channels; ++out) inside_.push_back(transform_all(inside, out));
 }
 
 // Where level and scale are the same all over each channel, the weights take the scales in, so that no pixel is
@@ -85,33 +87,64 @@ bool Kernels::normalises_like(const Kernels& others) const {
     return per_pixel_ == others.per_pixel_ && level_ == others.level_ && scale_ == others.scale_;
 }
 
+const float* Kernels::weights(int place, int out, int tap, int in) const {
+    const int side = 2 * shape_.radius_px + 1, n = shape_.n_channels;
+    return &weights_[static_cast<size_t>(((place * n + out) * shape_.n_taps() + tap) * n + in) *
+                     static_cast<size_t>(side * side)];
+}
+
+// The tap on the other side that has the same weights turned round, as those fitted to one channel have; or -1.
+int Kernels::opposite_of(int place, int out, int tap, int in) const {
+    const Tap& to = shape_.taps[static_cast<size_t>(tap)];
+    const int n_weights = (2 * shape_.radius_px + 1) * (2 * shape_.radius_px + 1);
+    for (int other = 0; other < shape_.n_taps(); ++other) {
+        const Tap& from = shape_.taps[static_cast<size_t>(other)];
+        const float *here = weights(place, out, tap, in), *there = weights(place, out, other, in);
+        if (from.dy == -to.dy && from.dx == -to.dx &&
+            std::equal(here, here + n_weights, std::make_reverse_iterator(there + n_weights)))
+            return other;
+    }
+    return -1;
+}
+
 // The kernel is turned round, because the product of spectra is a convolution and the filter a correlation.
-Spectrum Kernels::transform(int place, int out, int tap, int in) const {
-    const int radius = shape_.radius_px, side = 2 * radius + 1, n = shape_.n_channels;
+Kernels::Kernel Kernels::transform(int place, int out, int tap, int in, int opposite) const {
+    const int radius = shape_.radius_px, side = 2 * radius + 1;
     const int height = quick_length(shape_.height + 2 * radius), width = quick_length(shape_.width + 2 * radius);
-    const size_t first = static_cast<size_t>(((place * n + out) * shape_.n_taps() + tap) * n + in) *
-                         static_cast<size_t>(side) * static_cast<size_t>(side);
+    const float* from = weights(place, out, tap, in);
     std::vector<float> plane(static_cast<size_t>(height) * static_cast<size_t>(width));
     for (int y = -radius; y <= radius; ++y)
         for (int x = -radius; x <= radius; ++x) {
             const int row = (height - y) % height, column = (width - x) % width;
             plane[static_cast<size_t>(row) * static_cast<size_t>(width) + static_cast<size_t>(column)] =
-                weights_[first + static_cast<size_t>((y + radius) * side + x + radius)];
+                from[(y + radius) * side + x + radius];
         }
-    return forward_transform(plane.data(), height, width, width / 2 + 1, set_);
+    const size_t n = n_blocked_coefficients(height, width);
+    Kernel kernel{tap, in, opposite, std::vector<float>(n), std::vector<float>(n)};
+    forward_transform_blocked(plane.data(), height, width, set_, kernel.re.data(), kernel.im.data());
+    if (opposite == tap) kernel.im = {};
+    return kernel;
 }
 
-const Spectrum& Kernels::spectrum(int place, int out, int tap, int in) const {
-    const int n = shape_.n_channels, n_taps = shape_.n_taps();
-    const auto at = static_cast<size_t>((out * n_taps + tap) * n + in);
-    if (shape_.scan || place == shape_.reach()) return inside_[at];
+std::vector<Kernels::Kernel> Kernels::transform_all(int place, int out) const {
+    std::vector<Kernel> kernels;
+    for (int tap = 0; tap < shape_.n_taps(); ++tap)
+        for (int in = 0; in < shape_.n_channels; ++in) {
+            int opposite = opposite_of(place, out, tap, in);
+            if (opposite >= 0 && opposite_of(place, out, opposite, in) != tap) opposite = -1;  // a tap given twice
+            if (opposite < 0 || opposite >= tap) kernels.push_back(transform(place, out, tap, in, opposite));
+        }
+    return kernels;
+}
+
+const std::vector<Kernels::Kernel>& Kernels::at(int place, int out) const {
+    if (shape_.scan || place == shape_.reach()) return inside_[static_cast<size_t>(out)];
     if (place != end_place_) {
         at_end_.clear();
-        for (int i = 0; i < n * n_taps * n; ++i)
-            at_end_.push_back(transform(place, i / (n_taps * n), i / n % n_taps, i % n));
+        for (int i = 0; i < shape_.n_channels; ++i) at_end_.push_back(transform_all(place, i));
         end_place_ = place;
     }
-    return at_end_[at];
+    return at_end_[static_cast<size_t>(out)];
 }
 
 FilterStream::FilterStream(const FilterShape& shape, DType in, DType out, ops::InstructionSet set)
@@ -121,10 +154,9 @@ FilterStream::FilterStream(const FilterShape& shape, DType in, DType out, ops::I
       set_(set),
       padded_height_(quick_length(shape.height + 2 * shape.radius_px)),
       padded_width_(quick_length(shape.width + 2 * shape.radius_px)),
-      n_coefficients_(static_cast<size_t>(padded_height_) * static_cast<size_t>(padded_width_ / 2 + 1)),
+      n_coefficients_(n_blocked_coefficients(padded_height_, padded_width_)),
       ring_(ring_contract(shape), shape.scan.value_or(ScanShape{1, 1}),
-            2 * n_coefficients_ * static_cast<size_t>(shape.n_channels)),
-      sum_(zeros(padded_height_, padded_width_, set)) {
+            2 * n_coefficients_ * static_cast<size_t>(shape.n_channels)) {
     padded_.resize(static_cast<size_t>(padded_height_) * static_cast<size_t>(padded_width_));
     filtered_.resize(padded_.size());
 }
@@ -181,9 +213,8 @@ void FilterStream::transform_frame(const unsigned char* frame, std::ptrdiff_t ro
         std::copy_n(line(mirrored(-y, height)), n_copied, line(-y));
         std::copy_n(line(mirrored(height - 1 + y, height)), n_copied, line(height - 1 + y));
     }
-    forward_transform(padded_.data(),
-                      {padded_height_, padded_width_, padded_width_ / 2 + 1, static_cast<size_t>(padded_height_), set_,
-                       spectrum, spectrum + n_coefficients_});
+    forward_transform_blocked(padded_.data(), padded_height_, padded_width_, set_, spectrum,
+                              spectrum + n_coefficients_);
 }
 
 bool FilterStream::push(const void* frame, std::ptrdiff_t row_stride_bytes, std::ptrdiff_t channel_stride_bytes,
@@ -229,27 +260,21 @@ int FilterStream::place_of(long long index) const {
     return ended_ && behind < reach ? 2 * reach - static_cast<int>(behind) : reach;
 }
 
-// filtered_ = the sum over taps and channels, on padded frames. A part of the sum stays in the cache until it is done.
+// filtered_ = the sum over taps and channels, on padded frames.
 void FilterStream::filter(int place, int out) {
-    constexpr size_t part = 2048;  // coefficients
-    for (size_t first = 0; first < n_coefficients_; first += part) {
-        const size_t n = std::min(part, n_coefficients_ - first);
-        float *to_re = sum_.re.data() + first, *to_im = sum_.im.data() + first;
-        std::fill_n(to_re, n, 0.0f);
-        std::fill_n(to_im, n, 0.0f);
-        for (size_t tap = 0; tap < window_.size(); ++tap)
-            for (int in = 0; in < shape_.n_channels; ++in) {
-                const Spectrum& kernel = kernels_->spectrum(place, out, static_cast<int>(tap), in);
-                const float* re = window_[tap] + 2 * n_coefficients_ * static_cast<size_t>(in) + first;
-                const float* im = re + n_coefficients_;
-                const float *k_re = kernel.re.data() + first, *k_im = kernel.im.data() + first;
-                for (size_t i = 0; i < n; ++i) {
-                    to_re[i] += re[i] * k_re[i] - im[i] * k_im[i];
-                    to_im[i] += re[i] * k_im[i] + im[i] * k_re[i];
-                }
-            }
+    terms_.clear();
+    for (const Kernels::Kernel& kernel : kernels_->at(place, out)) {
+        const size_t channel = 2 * n_coefficients_ * static_cast<size_t>(kernel.in);
+        const bool real = kernel.opposite == kernel.tap, pair = kernel.opposite >= 0 && !real;
+        const float* frame = window_[static_cast<size_t>(kernel.tap)] + channel;
+        const float* opposite = pair ? window_[static_cast<size_t>(kernel.opposite)] + channel : nullptr;
+        terms_.push_back({kernel.re.data(), real ? nullptr : kernel.im.data(), frame, frame + n_coefficients_, opposite,
+                          pair ? opposite + n_coefficients_ : nullptr});
     }
-    backward_transform(sum_.view(), filtered_.data());
+    const ops::SpectrumSum& sum = sum_for(set_);
+    backward_transform_blocked(
+        [&](size_t first, size_t n, float* re, float* im) { sum.run(terms_.data(), terms_.size(), first, n, re, im); },
+        padded_height_, padded_width_, set_, filtered_.data());
 }
 
 void FilterStream::emit(long long index, const Stopwatch& since, void* out) {

@@ -11,6 +11,7 @@
 #include "convert.hpp"
 #include "fft.hpp"
 #include "frames.hpp"
+#include "ops/spectrum_sum.hpp"
 #include "statistics.hpp"
 
 namespace lowdose {
@@ -40,16 +41,28 @@ private:
     friend class FilterStream;
     // Whether frames that were normalised for these can be filtered by others.
     bool normalises_like(const Kernels& others) const;
-    const Spectrum& spectrum(int place, int out, int tap, int in) const;
+
+    // The spectrum of the kernel of a tap and channel. With an opposite tap, that one has the same kernel turned round,
+    // so its spectrum is the conjugate; where that is the tap itself, the spectrum is real.
+    struct Kernel {
+        int tap, in;
+        int opposite;               // -1: none
+        std::vector<float> re, im;  // blocked, see fft.hpp; im: empty for a real one
+    };
+
+    const std::vector<Kernel>& at(int place, int out) const;
     bool use_one_scale_per_channel();
-    Spectrum transform(int place, int out, int tap, int in) const;
+    std::vector<Kernel> transform_all(int place, int out) const;
+    Kernel transform(int place, int out, int tap, int in, int opposite) const;
+    const float* weights(int place, int out, int tap, int in) const;
+    int opposite_of(int place, int out, int tap, int in) const;
 
     FilterShape shape_;
     std::vector<float> weights_, level_, scale_;
     bool per_pixel_ = false;  // level and scale: (channels, height, width); else one level per channel and no scale
     ops::InstructionSet set_;
-    std::vector<Spectrum> inside_;          // of the place inside a sequence
-    mutable std::vector<Spectrum> at_end_;  // of the place asked for last
+    std::vector<std::vector<Kernel>> inside_;          // per output channel, of the place inside a sequence
+    mutable std::vector<std::vector<Kernel>> at_end_;  // of the place asked for last
     mutable int end_place_ = -1;
 };
 
@@ -91,8 +104,8 @@ private:
     size_t n_coefficients_;
     FrameRing ring_;  // of spectra: per channel real parts, then imaginary parts
     std::vector<float> padded_, filtered_;
-    Spectrum sum_;
     std::vector<const float*> window_;  // spectra
+    std::vector<ops::SpectrumTerm> terms_;
     Statistics statistics_;
     bool ended_ = false;
     long long n_out_ = 0;

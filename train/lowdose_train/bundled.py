@@ -87,7 +87,21 @@ def movies(condition: Condition) -> dict[str, NDArray[Any]]:
 @click.option("--width", default="lite", show_default=True, help="Of udvd and udvd-4d.")
 @click.option("--device", default="cpu", show_default=True, help="Of udvd and udvd-4d.")
 @click.option("--budget", "budget_s", type=float, help="Of udvd and udvd-4d: length in seconds instead of epochs.")
-def main(method: Method, out: Path, epochs: int, threads: int, width: str, device: str, budget_s: float | None) -> None:
+@click.option(
+    "--from", "start_from", type=click.Path(path_type=Path), help="Of udvd and udvd-4d: a best.pt to train on."
+)
+@click.option("--learning-rate", type=float, help="Of udvd and udvd-4d.")
+def main(
+    method: Method,
+    out: Path,
+    epochs: int,
+    threads: int,
+    width: str,
+    device: str,
+    budget_s: float | None,
+    start_from: Path | None,
+    learning_rate: float | None,
+) -> None:
     """Train every weight set of METHOD; sets that are there already are kept.
 
     On the CPU the same number of epochs gives the same weights.
@@ -99,7 +113,7 @@ def main(method: Method, out: Path, epochs: int, threads: int, width: str, devic
                 width=width,
                 epochs=epochs,
                 budget_s=budget_s,
-                learning_rate=UDVD_RATES[width],
+                learning_rate=learning_rate or UDVD_RATES[width],
                 batch_size=UDVD_BATCH,
                 crop_px=UDVD_CROP_PX,
                 averaging=0.995,
@@ -108,6 +122,7 @@ def main(method: Method, out: Path, epochs: int, threads: int, width: str, devic
                 threads=threads,
             ),
             out,
+            start_from,
         )
         return
     for condition in CONDITIONS:
@@ -119,10 +134,18 @@ def main(method: Method, out: Path, epochs: int, threads: int, width: str, devic
         click.echo(f"{condition.name}: {result.metrics}")
 
 
-def train_udvd(settings: Settings, out: Path) -> None:
+def train_udvd(settings: Settings, out: Path, start_from: Path | None) -> None:
     """One set of weights for all conditions, from simulated scenes with noise of every strength."""
     scenes, task_type = SIMULATED[settings.method]
-    result = train(settings, scenes(), out / "simulated", show_progress=True, say=click.echo, task_type=task_type)
+    result = train(
+        settings,
+        scenes(),
+        out / "simulated",
+        start_from=start_from,
+        show_progress=True,
+        say=click.echo,
+        task_type=task_type,
+    )
     click.echo(f"{settings.method}: {result.metrics}")
 
 

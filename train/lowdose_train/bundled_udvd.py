@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from lowdose.simulate import diffraction_scan, hrtem_movie, particle_movie, stem_movie
 
 FIRST_SEED = 1000
-N_HRTEM, N_STEM, N_PARTICLES, N_SCANS = 60, 30, 20, 80
+N_HRTEM, N_STEM, N_PARTICLES, N_SCANS, N_FLAT = 60, 30, 20, 80, 8
 N_FRAMES = 10
 SIDE_PX = 160
 SCAN_POSITIONS = 6
@@ -42,14 +42,19 @@ def movie_scenes() -> Scenes:
 
 
 def scan_scenes() -> Scenes:
-    """Clean scans (scan_y, scan_x, height, width) of polycrystalline films, molecular and inorganic."""
+    """Clean scans (scan_y, scan_x, height, width) of polycrystalline films, molecular and inorganic, and flat ones.
+
+    The flat ones keep the network from darkening the border, where films scatter least.
+    """
     scenes: Scenes = {}
     for seed in range(FIRST_SEED, FIRST_SEED + N_SCANS):
         scene = diffraction_scan(
             seed, scan_y=SCAN_POSITIONS, scan_x=SCAN_POSITIONS, height=PATTERN_PX, width=PATTERN_PX
         )
         scenes[f"diffraction, seed {seed}"] = scene.clean
-    return scenes
+    flat = np.full((SCAN_POSITIONS, SCAN_POSITIONS, PATTERN_PX, PATTERN_PX), 1 / PATTERN_PX**2, np.float32)
+    scenes |= {f"flat {number}": flat for number in range(N_FLAT)}
+    return shuffled(scenes)
 
 
 def drawn(seed: int, limits: tuple[float, float]) -> float:

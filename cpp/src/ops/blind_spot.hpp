@@ -27,7 +27,8 @@ class BlindSpot {
 public:
     explicit BlindSpot(InstructionSet set);
 
-    // Copies the weights into the order in which they are used.
+    // Transforms the weights and puts them into the order in which they are used; weights equal to the last ones cost
+    // a comparison.
     void prepare(const BlindSpotWeights& weights);
 
     // A frame is computed in bands of rows, in any order and by any threads: no pixel depends on how.
@@ -36,10 +37,13 @@ public:
     void run_band(const float* const* frames, int height, int width, int band, float* out) const;
 
 private:
+    bool is_new(const BlindSpotWeights& weights);
+
     const RowKernel& rows_;
     PackedNetwork network_{};
     std::vector<PackedBranch> branches_;
     std::vector<float> packed_;
+    std::vector<float> prepared_, asked_;  // all that BlindSpotWeights holds, in a row
 };
 
 }  // namespace lowdose::ops

@@ -10,7 +10,7 @@ constexpr float leaky_slope = 0.1f;
 
 struct PackedBranch {
     int size;             // K, odd
-    const float* kernel;  // (n_features / 3, n_taps, K, K, 3)
+    const float* kernel;  // (n_features / 3, n_points, n_taps, K, 3), see toom_cook.hpp
     const float* mixing;  // (n_mixing, n_features, n_features), [layer, out, in]
     const float* head;    // (n_features)
     float share;
@@ -22,20 +22,27 @@ struct PackedNetwork {
     int n_mixing;       // without the first
     float first_slope;  // of the LeakyReLU after the convolution; 1: there is none
     int margin;         // half the largest kernel size
+    int n_points;       // of the largest kernel
     const PackedBranch* branches;
 };
 
-// Frames are taken in strips, so narrow that the lines around a row of blocks stay in the L1 cache.
+// Frames are taken in strips, so narrow that the lines around four rows, transformed, stay in the L1 cache.
 constexpr int strip_width = 256;
-constexpr int most_rows_per_block = 2;
-constexpr int most_floats_per_vector = 16, most_floats_per_block = 128;
+constexpr int most_floats_per_vector = 16, most_floats_per_block = 64;
 
-// Memory of one thread. lines: n_taps * (2 * margin + most_rows_per_block) pointers; pixels: as many lines of
-// strip_width + 2 * margin; features: n_features * (most_floats_per_block + most_floats_per_vector), on 64 bytes.
+// A strip with its margins, read in whole vectors from any of its first columns, in multiples of 64 bytes.
+constexpr int floats_per_line(int margin) {
+    return (strip_width + 2 * margin + 2 * (most_floats_per_vector - 1)) / 16 * 16;
+}
+
+// Memory of one thread, on 64 bytes where not said otherwise.
 struct Scratch {
-    const float** lines;
-    float* pixels;
-    float* features;
+    const float** lines;  // n_taps * (2 * margin + 4), on any address
+    float* pixels;        // as many lines of floats_per_line(margin)
+    float* transformed;   // n_points * n_taps lines
+    float* sums;          // n_points * n_features * most_floats_per_block
+    float* features;      // n_features * 8 * most_floats_per_vector
+    float* result;        // 4 * strip_width
 };
 
 struct RowKernel {

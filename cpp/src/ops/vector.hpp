@@ -23,6 +23,10 @@ inline Vector operator*(float a, Vector b) {
     for (float& lane : b.lane) lane *= a;
     return b;
 }
+inline Vector operator*(Vector a, const Vector& b) {
+    for (int i = 0; i < 8; ++i) a.lane[i] *= b.lane[i];
+    return a;
+}
 inline Vector& operator+=(Vector& a, const Vector& b) {
     for (int i = 0; i < 8; ++i) a.lane[i] += b.lane[i];
     return a;

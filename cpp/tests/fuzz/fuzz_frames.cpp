@@ -99,7 +99,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     if (lowdose_stream_open(model, &options, &stream) != LOWDOSE_OK) return 0;
 
     for (int step = 0; step < 24 && !in.empty(); ++step) {
-        const std::int32_t action = in.small(8);
+        const std::int32_t action = in.small(9);
         if (action < 4) {
             const Buffer buffer = make_buffer(in, options.height, options.width, options.dtype_in);
             lowdose_frame frame{};
@@ -124,8 +124,15 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
             lowdose_stream_pop(stream, &result, in.small(2));
         } else if (action == 6) {
             lowdose_stream_flush(stream);
-        } else {
+        } else if (action == 7) {
             lowdose_stream_reset(stream);
+        } else {
+            lowdose_replace_options next{};
+            next.struct_bytes = sizeof next;
+            next.given = in.small(4);
+            next.weight_set = in.small(12);
+            next.cutoff = static_cast<float>(in.byte()) / 256;
+            lowdose_stream_replace(stream, model, &next);
         }
         check_counts(stream);
     }

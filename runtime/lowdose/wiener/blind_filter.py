@@ -72,7 +72,7 @@ class BlindFilter:
 
 class FilterStream:
     """Filters frames as they come, in the Fourier domain. Made by `BlindFilter.stream`; not for use by two threads at
-    once, except for `replace`."""
+    once, except for `replace`, `prepare` and `use`."""
 
     def __init__(
         self, core: _core.FilterStream, taps: list[tuple[int, int]], frame_shape: tuple[int, int, int]
@@ -108,7 +108,15 @@ class FilterStream:
         It may be called by one thread while another one pushes. Raises LowdoseError, and leaves the stream as it was,
         for a filter with other taps, another kernel size, or fitted with another level or scale.
         """
+        self.use(self.prepare(fitted))
+
+    def prepare(self, fitted: BlindFilter) -> _core.FilterKernels:
+        """The slow part of `replace`, for any thread: the weights in the form that `use` takes. Errors as there."""
         if fitted.taps != self._taps:
             raise LowdoseError(f"the filter has the taps {fitted.taps}, the stream {self._taps}: fit it with the same")
         level, scale = (np.broadcast_to(plane, self._shape) for plane in (fitted.level, fitted.scale))
-        self._core.use(fitted.weights, level, scale)
+        return self._core.prepare(fitted.weights, level, scale)
+
+    def use(self, kernels: _core.FilterKernels) -> None:
+        """The quick part of `replace`: they take over from the next result on."""
+        self._core.use(kernels)

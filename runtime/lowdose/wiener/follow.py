@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from lowdose import _core
 from lowdose.errors import LowdoseError
 from lowdose.sample import middle
 from lowdose.source import Frame
@@ -46,7 +47,7 @@ class FollowingStream:
         self._recent: deque[NDArray[np.float32]] = deque(maxlen=max(memory_frames, len(fitted.taps)))
         self._n_in = 0
         self._worker: threading.Thread | None = None
-        self._ready: BlindFilter | None = None
+        self._ready: _core.FilterKernels | None = None
         self.swaps: list[int] = []
 
     @property
@@ -63,14 +64,14 @@ class FollowingStream:
         """Take one frame; return the next result, or None at the start. Errors as those of `lowdose.Stream.push`."""
         ready, self._ready = self._ready, None
         if ready is not None:
-            self._inner.replace(ready)
+            self._inner.use(ready)
             self.swaps.append(self._n_in)
         result = self._inner.push(frame)
         part = np.array(middle(frame), np.float32)
         self._recent.append(part.reshape(self._fitted.n_channels, *part.shape[-2:]))
         self._n_in += 1
         if self._n_in % self._every == 0 and not (self._worker and self._worker.is_alive()):
-            self._worker = threading.Thread(target=self._fit, args=(np.stack(self._recent),), daemon=True)
+            self._worker = threading.Thread(target=self._fit, args=(list(self._recent),), daemon=True)
             self._worker.start()
         return result
 
@@ -84,8 +85,10 @@ class FollowingStream:
         if self._worker is not None:
             self._worker.join()
 
-    def _fit(self, frames: NDArray[np.float32]) -> None:
+    def _fit(self, recent: list[NDArray[np.float32]]) -> None:
+        level, window_frames = self._fitted.level[:, 0, 0], len(self._fitted.taps)
         try:
-            self._ready = fit_movie([frames], level=self._fitted.level[:, 0, 0], window_frames=len(self._fitted.taps))
+            fitted = fit_movie([np.stack(recent)], level=level, window_frames=window_frames)
         except LowdoseError:
             return  # constant frames, such as a closed shutter: the weights stay as they are
+        self._ready = self._inner.prepare(fitted)
