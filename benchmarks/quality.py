@@ -204,7 +204,9 @@ def main(data: Path, store: Path, only: str, method: str, own: float, threads: i
     entries = list(results_of(data, store, only, method, own, threads))
     click.echo("# Quality on the simulated sets\n")
     commits = sorted({entry["commit"] for entry in entries})
-    click.echo(f"Made by `python -m benchmarks.quality DATA benchmarks/quality.jsonl`, lowdose {lowdose.__version__}, commits")
+    click.echo(
+        f"Made by `python -m benchmarks.quality DATA benchmarks/quality.jsonl`, lowdose {lowdose.__version__}, commits"
+    )
     click.echo(f"{', '.join(commits)}, {cpu_name()}.\n\n{EXPLANATION}")
     titles = {"channels": "Adatoms, two channels", "image": "HAADF images", "movie": "Movies", "scan": "4D-STEM"}
     for kind, title in titles.items():
