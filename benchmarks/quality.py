@@ -31,18 +31,18 @@ from lowdose_export.cli import export
 from lowdose_train.cli import train
 
 BUNDLED = {
-    "image": ("wiener", "reucid", "wcid", "n2v-lite", "auto"),
-    "movie": ("wiener", "wcvd", "udvd-lite", "synthesis3d-lite", "auto"),
-    "channels": ("wiener", "n2v-lite-dual", "udvd-lite", "auto"),
+    "image": ("wiener", "bfn", "reucid", "wcid", "n2v-lite", "auto"),
+    "movie": ("wiener", "bfn", "wcvd", "udvd-lite", "synthesis3d-lite", "auto"),
+    "channels": ("wiener", "bfn", "n2v-lite-dual", "udvd-lite", "auto"),
     "scan": ("wiener", "udvd-4d-lite", "auto"),
 }
 
 # Trained on the noisy file alone, from random weights or from a bundled model.
 OWN = {
-    "movie": ("wcvd", "udvd", "udvd from udvd-lite"),
-    "channels": ("n2v", "udvd from udvd-lite"),
-    "scan": ("udvd-4d", "udvd-4d from udvd-4d-lite"),
-    "image": (),
+    "movie": ("bfn", "wcvd", "udvd", "udvd from udvd-lite"),
+    "channels": ("bfn", "n2v", "udvd from udvd-lite"),
+    "scan": ("bfn-4d", "udvd-4d", "udvd-4d from udvd-4d-lite"),
+    "image": ("bfn",),
 }
 
 FINDINGS = Path(__file__).with_name("quality_findings.md")
@@ -52,8 +52,8 @@ PSNR in dB / SSIM over all frames, the first and last ones included; where there
 frames and of the edge (two frames at each end of a movie, the border of a scan) follows in brackets. Best classical:
 quoted from the data's README, parameters tuned against the truth, on a few inner frames. Every method runs as
 `lowdose denoise --model NAME` does, with nothing tuned to the file; `NAME, own` is trained by `lowdose train NAME FILE
---budget SECONDS --threads 1` on that noisy file alone, from random weights, in the time given; `NAME from MODEL, own`
-begins with a bundled model (`--from`).
+--budget SECONDS --threads 1` on that noisy file alone, from random weights, in the time given (with more threads where
+the cell says so); `NAME from MODEL, own` begins with a bundled model (`--from`).
 """
 
 
@@ -104,10 +104,18 @@ def measured(data: Path, case: Case, name: str, folder: Path) -> dict[str, Any]:
     return {"scores": score(case, case.read_truth(data), result), "chosen": chosen, "seconds": round(seconds, 1)}
 
 
-def trained(data: Path, case: Case, name: str, budget_s: float) -> dict[str, Any]:
+def trained(data: Path, case: Case, name: str, budget_s: float, threads: int) -> dict[str, Any]:
     """The scores of `name` trained on the noisy file alone, each channel in `budget_s`, by the user's own commands."""
     method, _, start = name.partition(" from ")
-    limits = ["--budget", str(budget_s), "--threads", "1", "--axes", case.axes, *(["--from", start] if start else [])]
+    limits = [
+        "--budget",
+        str(budget_s),
+        "--threads",
+        str(threads),
+        "--axes",
+        case.axes,
+        *(["--from", start] if start else []),
+    ]
     with tempfile.TemporaryDirectory() as name_of_folder:
         folder = Path(name_of_folder)
         for channel in channels_of(case, method):
@@ -115,10 +123,12 @@ def trained(data: Path, case: Case, name: str, budget_s: float) -> dict[str, Any
             one = [] if channel is None else ["--channel", str(channel)]
             train.main([method, str(data / case.noisy), "-o", str(run), *limits, *one], standalone_mode=False)
             export.main([str(run / "best.pt"), "-o", str(folder / f"{method}-{channel}.onnx")], standalone_mode=False)
-        return measured(data, case, method, folder) | {"training_s": budget_s}
+        return measured(data, case, method, folder) | {"training_s": budget_s, "training_threads": threads}
 
 
-def results_of(data: Path, store: Path, only: str, own_budget_s: float) -> Iterator[dict[str, Any]]:
+def results_of(
+    data: Path, store: Path, only: str, method: str, own_budget_s: float, threads: int
+) -> Iterator[dict[str, Any]]:
     """All results, from `store` or measured now and added to it."""
     lines = store.read_text(encoding="utf-8").splitlines() if store.exists() else []
     known = {(entry["case"], entry["method"]): entry for entry in map(json.loads, lines)}
@@ -127,15 +137,15 @@ def results_of(data: Path, store: Path, only: str, own_budget_s: float) -> Itera
             noisy = case.read_noisy(data).astype(np.float32)
             add(store, known, case, "noisy", {"scores": score(case, case.read_truth(data), noisy)})
         for name in BUNDLED[case.kind]:
-            if (case.name, name) not in known and only in case.name:
+            if (case.name, name) not in known and only in case.name and method in name:
                 try:
                     with tempfile.TemporaryDirectory() as folder:
                         add(store, known, case, name, measured(data, case, name, Path(folder)))
                 except LowdoseError as error:
                     click.echo(f"{case.name}, {name}: {error}", err=True)
         for name in OWN[case.kind] if own_budget_s else ():
-            if (case.name, f"{name}, own") not in known and only in case.name:
-                add(store, known, case, f"{name}, own", trained(data, case, name, own_budget_s))
+            if (case.name, f"{name}, own") not in known and only in case.name and method in name:
+                add(store, known, case, f"{name}, own", trained(data, case, name, own_budget_s, threads))
     yield from known.values()
 
 
@@ -175,6 +185,8 @@ def table(kind: str, entries: list[dict[str, Any]]) -> list[str]:
                     text += f" {entry['chosen'].split(':')[0]}"
                 if entry and "training_s" in entry:
                     text += f" {entry['training_s']:.0f} s"
+                    threads = entry.get("training_threads", 1)
+                    text += f" {threads} threads" if threads > 1 else ""
                 cells.append(text)
             lines.append(f"| {label} | " + " | ".join(cells) + " |")
     return lines
@@ -184,10 +196,12 @@ def table(kind: str, entries: list[dict[str, Any]]) -> list[str]:
 @click.argument("data", type=click.Path(exists=True, path_type=Path))
 @click.argument("store", type=click.Path(path_type=Path))
 @click.option("--only", default="", help="Measure only cases whose name holds this.")
+@click.option("--method", default="", help="Measure only methods whose name holds this.")
 @click.option("--own", default=0.0, help="Seconds of training on each file; 0: none.")
-def main(data: Path, store: Path, only: str, own: float) -> None:
+@click.option("--threads", default=1, show_default=True, help="CPU threads of the training.")
+def main(data: Path, store: Path, only: str, method: str, own: float, threads: int) -> None:
     """Measure what is missing in STORE and print the tables as Markdown."""
-    entries = list(results_of(data, store, only, own))
+    entries = list(results_of(data, store, only, method, own, threads))
     click.echo("# Quality on the simulated sets\n")
     commits = sorted({entry["commit"] for entry in entries})
     click.echo("Made by `python -m benchmarks.quality DATA benchmarks/quality.jsonl`, lowdose")

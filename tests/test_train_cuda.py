@@ -17,10 +17,12 @@ pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="PyTorch f
 
 def stack_for(method):
     random = np.random.default_rng(0)
-    if method == "udvd-4d":
+    if method in ("udvd-4d", "bfn-4d"):
         return random.poisson(4.0, (3, 4, 32, 36)).astype(np.uint8)
     if method == "n2v":
         return random.poisson(4.0, (6, 2, 64, 68)).astype(np.float32)
+    if method == "bfn":
+        return random.poisson(4.0, (8, 2, 40, 44)).astype(np.uint8)
     if method == "synthesis3d":
         return random.uniform(0, 1, (40, 40, 44)).astype(np.float32)
     return random.poisson(4.0, (8, 40, 44)).astype(np.uint8)

@@ -302,3 +302,23 @@ def test_a_memory_cap_narrows_the_window_and_too_small_a_cap_is_refused():
         Wiener().prepare(source, Options(max_bytes=1e5))
     with pytest.raises(LowdoseError, match="--max-mem"):
         Wiener().prepare(ArraySource(noise(6, 6, 16, 16), is_scan=True), Options(max_bytes=1e4))
+
+
+@pytest.mark.parametrize("n_channels", [1, 2])
+def test_a_hidden_square_has_no_weights(n_channels):
+    frames = np.random.default_rng(0).normal(size=(6, n_channels, 40, 40)).astype(np.float32)
+    frames = frames + np.roll(frames, 1, axis=3)  # noise that neighbours along x share
+    fitted = fit_movie([frames], hidden_px=3)
+    n, middle = len(fitted.taps), fitted.radius_px
+    square = slice(middle - 1, middle + 2)
+    for channel in range(n_channels):
+        assert not fitted.weights[:, channel, n // 2, channel, square, square].any()
+    # What the filter sees tells nothing of the noise, so it predicts next to nothing; with the neighbours it would.
+    assert fitted.report["prediction_error"][0] > 0.95 * 2
+    assert fit_movie([frames]).report["prediction_error"][0] < 0.9 * 2
+
+
+def test_a_hidden_square_in_patterns():
+    scan = np.random.default_rng(0).poisson(5, (5, 5, 12, 12)).astype(np.float32)
+    weights = fit_scan(scan, hidden_px=3).weights[0, 0, :, 0]
+    assert not weights[12, 1:4, 1:4].any() and weights[12].any() and weights[11, 1:4, 1:4].all()

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from lowdose.errors import LowdoseError
+from lowdose_export.bfn import export_bfn
 from lowdose_export.blind_spot import export_blind_spot
 from lowdose_export.half_file import write_half
 from lowdose_export.quantise import TIMED_SIDE_PX, quantise
@@ -21,6 +22,8 @@ WRITERS = {
     "udvd-4d": export_udvd,
     "n2v": export_windowed,
     "synthesis3d": export_windowed,
+    "bfn": export_bfn,
+    "bfn-4d": export_bfn,
 }
 
 

@@ -24,6 +24,8 @@ from lowdose_export.model_file import Graph
 LARGEST = 1024.0
 """What the brightest pixel becomes: 64 times below the end of float16, and 24 bits above its smallest number."""
 NORMALISATION = ("offset", "scale")
+NETWORKS = ("BlindSpot", "BlindFeatures")
+"""Functions that compute in half precision."""
 FLOAT_INPUTS = {"Resize": (2,)}
 """Inputs of an operator that are float32 whatever the rest is."""
 MOVES = {"Concat", "Gather", "Identity", "Pad", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze"}
@@ -53,7 +55,7 @@ def to_half(model: onnx.ModelProto, metadata: dict[str, Any], *, emulated: bool 
 
     emulated: in float32 with rounding, for measurements on a CPU.
     """
-    inlined = inline_selected_functions(model, [(DOMAIN, "BlindSpot")])
+    inlined = inline_selected_functions(model, [(DOMAIN, name) for name in NETWORKS])
     result = onnx.ModelProto()
     result.CopyFrom(inlined)
     typed = onnx.shape_inference.infer_shapes(inlined)
@@ -63,7 +65,7 @@ def to_half(model: onnx.ModelProto, metadata: dict[str, Any], *, emulated: bool 
         if all(opset.domain != DOMAIN for opset in result.opset_import):
             result.opset_import.append(helper.make_opsetid(DOMAIN, 1))
     used = {node.op_type for node in result.graph.node if node.domain == DOMAIN}
-    kept = [function for function in result.functions if function.name != "BlindSpot" and used]
+    kept = [function for function in result.functions if function.name not in NETWORKS and used]
     del result.functions[:]
     result.functions.extend(kept)
     onnx.checker.check_model(result, full_check=True)

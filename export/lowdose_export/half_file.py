@@ -15,7 +15,7 @@ from lowdose.errors import LowdoseError
 from lowdose.metrics import psnr
 from lowdose.model import Model, Settings, load
 from lowdose.simulate import diffraction_scan, hrtem_movie, stem_movie
-from lowdose_export import memory, udvd, windowed
+from lowdose_export import bfn, memory, udvd, windowed
 from lowdose_export.engine_graph import contract_of
 from lowdose_export.half import to_half
 from lowdose_export.model_file import check_out, set_metadata
@@ -38,6 +38,7 @@ MEMORY_SIDES_PX = {
     "udvd-4d": udvd.MEMORY_SIDES_PX,
     "n2v": windowed.MEMORY_SIDES_PX,
     "synthesis3d": windowed.BLOCK_MEMORY_SIDES_PX,
+    "bfn": bfn.MEMORY_SIDES_PX,
 }
 """Of all methods that there is half precision for."""
 

@@ -73,6 +73,8 @@ def train(
         (run_dir / "settings.json").write_text(text, encoding="utf-8")
         log.write_text("", encoding="utf-8")
         checkpoint.save(run.state(), last)
+        if run.best_state:
+            checkpoint.save(run.best_contents(), best)
 
     with tqdm(total=100, disable=not show_progress, unit="%") as bar:
         while run.epoch == 0 or run.stopped_by() is None:
@@ -87,7 +89,8 @@ def train(
     network = task_type.network_for(settings, contents["state_dict"])
     network.load_state_dict(contents["state_dict"])
     with torch.no_grad():
-        contents["metrics"] |= {"stacks": task.scores(network.eval())}
+        contents["metrics"] |= task.finish(network.eval()) | {"stacks": task.scores(network)}
+    contents["state_dict"] = network.state_dict()
     checkpoint.save(contents, best)
     return TrainResult(network, contents["metrics"], run.stopped_by() or "")
 

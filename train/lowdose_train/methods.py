@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from lowdose_train.bfn_scan_task import BfnScanTask
+from lowdose_train.bfn_task import BfnTask
 from lowdose_train.blind_spot_task import BlindSpotTask
 from lowdose_train.noise2void_task import Noise2VoidTask
 from lowdose_train.settings import Method
@@ -17,4 +19,6 @@ TASKS: dict[Method, type[Task]] = {
     "udvd-4d": UdvdScanTask,
     "n2v": Noise2VoidTask,
     "synthesis3d": SynthesisTask,
+    "bfn": BfnTask,
+    "bfn-4d": BfnScanTask,
 }

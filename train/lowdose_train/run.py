@@ -55,6 +55,10 @@ class Run:
         self.averaged.load_state_dict(self.network.state_dict())
         self.optimiser = self.new_optimiser()
         self.mend()
+        if self.task.first_weights_count:
+            self.keep_best(
+                {"epoch": 0, "step": 0, "seconds": round(self.seconds(), 3), "held_out": self.held_out_loss()}
+            )
 
     def new_optimiser(self) -> torch.optim.Optimizer:
         return torch.optim.Adam(self.task.parameters(), lr=self.settings.learning_rate)
@@ -103,9 +107,12 @@ class Run:
                 f"training diverged in epoch {self.epoch}; lower --learning-rate (now {self.settings.learning_rate:g})"
             )
         if metrics["held_out"] < self.best_metrics["held_out"]:
-            self.best_metrics = metrics
-            self.best_state = copy.deepcopy(self.averaged.state_dict())  # a copy: averaging goes on in place
+            self.keep_best(metrics)
         return metrics
+
+    def keep_best(self, metrics: dict[str, Any]) -> None:
+        self.best_metrics = metrics
+        self.best_state = copy.deepcopy(self.averaged.state_dict())  # a copy: averaging goes on in place
 
     def train_step(self) -> float:
         cosine = 0.5 * (1 + math.cos(math.pi * self.progress()))

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from lowdose.errors import LowdoseError
 
-Method = Literal["wcvd", "wcid", "udvd", "udvd-4d", "n2v", "synthesis3d"]
+Method = Literal["wcvd", "wcid", "udvd", "udvd-4d", "n2v", "synthesis3d", "bfn", "bfn-4d"]
 PRECISIONS = ("auto", "float32", "bfloat16")
 MAY_CHANGE_ON_RESUME = ("device", "threads")
 
@@ -35,6 +35,8 @@ DEFAULTS: dict[Method, Defaults] = {
     "udvd-4d": Defaults(epochs=50, learning_rate=5e-4, batch_size=4, crop_px=64, widths=("lite", "full")),
     "n2v": Defaults(epochs=20, learning_rate=1e-3, batch_size=4, crop_px=128, widths=("lite", "full")),
     "synthesis3d": Defaults(epochs=30, learning_rate=1e-3, batch_size=2, crop_px=64, widths=("lite", "full")),
+    "bfn": Defaults(epochs=40, learning_rate=3e-3, batch_size=8, crop_px=32),
+    "bfn-4d": Defaults(epochs=40, learning_rate=3e-3, batch_size=8, crop_px=32),
 }
 PUBLISHED_UDVD = Defaults(epochs=50, learning_rate=1e-4, batch_size=1, crop_px=256)
 """What udvd and udvd-4d take in the width "full" (Sheth et al., training details)."""
@@ -66,7 +68,17 @@ class Settings:
     crop_px: int | None = None
     """Side of the square crops; None takes the method's, or the shortest frame side if that is less."""
     blind_px: int = 1
-    """Side of the square that udvd hides: 1 or 3, for noise that neighbouring pixels share."""
+    """Side of the square that udvd and bfn hide: 1 or 3, for noise that neighbouring pixels share."""
+    taps: int | None = None
+    """Frames that bfn sees, odd; None: as many as predict the noisy pixels best linearly."""
+    linear_px: int | None = None
+    """Side of the window of bfn's linear filter, odd; None: as wide as the frames can tell, up to 21."""
+    n_features: int = 24
+    """Features of bfn, for each channel."""
+    side_px: int = 15
+    """Side of their window, odd."""
+    n_hidden: int = 32
+    """Width of the perceptron's two hidden layers."""
     neighbours: str = "3x3"
     """Scan positions that udvd-4d sees: "cross" of four, "line" of five along a row, or "3x3"."""
     averaging: float = 0.99
@@ -114,6 +126,14 @@ class Settings:
             value = getattr(self, name)
             if value is not None and not (value > 0 and math.isfinite(value)):
                 raise LowdoseError(f"setting {name} is {value}; expected a number above 0")
+        for name in ("taps", "side_px", "linear_px"):
+            value = getattr(self, name)
+            if value is not None and (value < 1 or value % 2 == 0):
+                raise LowdoseError(f"setting {name} is {value}; expected an odd number")
+        if min(self.n_features, self.n_hidden) < 1:
+            raise LowdoseError(
+                f"settings n_features {self.n_features} and n_hidden {self.n_hidden}; expected 1 or more"
+            )
         if self.precision not in PRECISIONS:
             raise LowdoseError(f"setting precision is {self.precision!r}; expected one of {', '.join(PRECISIONS)}")
         if not 0 < self.lowest_dose <= self.highest_dose < math.inf:

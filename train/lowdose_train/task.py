@@ -30,6 +30,8 @@ class Task(ABC):
     network: nn.Module
     data: list[dict[str, Any]]
     steps_per_epoch: int
+    first_weights_count: bool = False
+    """Whether the weights before the first step may turn out as the best."""
 
     @abstractmethod
     def __init__(self, settings: Settings, stacks: Mapping[str, Array], device: torch.device) -> None: ...
@@ -85,6 +87,10 @@ class Task(ABC):
         `averaged` is the running average of the network, `progress` the share of the run that is done.
         """
         return []
+
+    def finish(self, network: nn.Module) -> dict[str, Any]:
+        """The last change to the best network, on the CPU, before it is scored; what was found, for the metrics."""
+        return {}
 
     def state(self) -> dict[str, Any]:
         """What `restore` needs beside the weights, as plain values and tensors."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from lowdose.errors import LowdoseError
 from lowdose.methods.auto import Auto
+from lowdose.methods.bfn import NAMES, Bfn
 from lowdose.methods.classical import FILTERS, Classical
 from lowdose.methods.method import Method
 from lowdose.methods.network import Network
@@ -27,4 +28,6 @@ def find_method(name: str, *, device: str = "auto") -> Method:
         return Wiener() if name == "wiener" else Reucid()
     if name.partition(":")[0] in FILTERS:
         return Classical(name, device=device)
+    if name in NAMES:
+        return Bfn(name, device)
     return Network(load(name, device=device))

@@ -10,12 +10,13 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from lowdose.errors import LowdoseError
+from lowdose.methods.bfn import NAMES, Bfn, PreparedBfn
 from lowdose.methods.classical import candidates
 from lowdose.methods.method import FrameStream, Method, Options, Prepared
 from lowdose.methods.network import Network
 from lowdose.methods.reucid import Reucid
 from lowdose.methods.risk import relative_risk, take_sample
-from lowdose.methods.wiener import Wiener
+from lowdose.methods.wiener import PreparedWiener, Wiener
 from lowdose.model import Model, bundled_models, load
 from lowdose.source import FrameSource
 
@@ -34,9 +35,7 @@ class Auto:
             raise LowdoseError("auto chooses weights and low-pass itself: leave out --lowpass")
         blind = Wiener().prepare(frames, options)
         sample = take_sample(frames, blind)
-        # The blind filter has fitted the noise of the sample's pixels; the other methods were not fitted to them.
-        fitted = float(np.mean(blind.fitted.report["optimism"]))
-        table = [Row("wiener", relative_risk(blind, sample) + fitted, "", blind)]
+        table = [Row("wiener", relative_risk(blind, sample) + optimism(blind), "", blind)]
         methods = list(applicable(frames, self.device))
         try:
             methods += [(method.name, method) for method in candidates(frames)]
@@ -45,7 +44,7 @@ class Auto:
         for name, method in methods:
             try:
                 prepared = method.prepare(frames, options)
-                table.append(Row(name, relative_risk(prepared, sample), "", prepared))
+                table.append(Row(name, relative_risk(prepared, sample) + optimism(prepared), "", prepared))
             except LowdoseError as error:
                 table.append(Row(name, np.inf, str(error), blind))
         table.sort(key=lambda row: row.risk)
@@ -92,6 +91,12 @@ class PreparedAuto:
         return self.table[0].prepared.stream(frames, out_dtype)
 
 
+def optimism(prepared: Prepared) -> float:
+    """By how much the risk of a method that was fitted to the sample's pixels looks too small."""
+    fitted = prepared.fitted if isinstance(prepared, PreparedWiener | PreparedBfn) else None
+    return float(np.mean(fitted.report["optimism"])) if fitted else 0.0
+
+
 def applicable(frames: FrameSource, device: str) -> Iterator[tuple[str, Method]]:
     """The networks that take such data, and reucid, with their names.
 
@@ -102,7 +107,7 @@ def applicable(frames: FrameSource, device: str) -> Iterator[tuple[str, Method]]
         fits = len(model.channels) == frames.n_channels and model.scan == (frames.scan is not None)
         single = len(frames) == 1
         if fits and (alone or not single) and (not alone or single or frames.n_channels > 1):
-            yield name, Network(model)
+            yield name, Bfn(name, device) if name in NAMES else Network(model)
     if len(frames) == 1:
         yield "reucid", Reucid()
 

@@ -26,13 +26,16 @@ def fit_movie(
     level: NDArray[np.float32] | None = None,
     window_frames: int | None = None,
     max_frames: int = FRAMES[-1],
+    largest_px: int = LARGEST_DIAMETER_PX,
+    hidden_px: int = 1,
 ) -> BlindFilter:
     """Fit to runs of consecutive frames, each (n_frames, n_channels, height, width); one frame is enough.
 
     The window is chosen by the error of predicting noisy pixels, which is the error of the result plus the noise
     whatever the window. level: per channel, subtracted; the mean where it is None. window_frames: how many frames the
-    window has, one of FRAMES; chosen where it is None, up to max_frames. Raises LowdoseError for pixels that are not
-    finite and for constant frames.
+    window has, one of FRAMES; chosen where it is None, up to max_frames. largest_px: its largest diameter. hidden_px:
+    side of the square around a pixel that is left out, 3 where neighbours share noise. Raises LowdoseError for pixels
+    that are not finite and for constant frames.
     """
     if not all(np.isfinite(run).all() for run in runs):
         raise LowdoseError("there are NaN or infinite pixels; replace them first")
@@ -42,15 +45,15 @@ def fit_movie(
         level = np.mean([run.mean(axis=(0, 2, 3), dtype=np.float64) for run in runs], axis=0).astype(np.float32)
     n_frames, n_channels, height, width = runs[0].shape
     usable = [n for n in FRAMES if n == 1 or (n // 2 <= (n_frames - 1) // 2 and n <= max_frames)]
-    limit = min(LARGEST_DIAMETER_PX, 2 * min(height, width) - 1)
+    limit = min(largest_px, 2 * min(height, width) - 1)
     if window_frames is not None:
         usable = [window_frames]
     diameters = {n: diameter_px(n, n_channels, limit, MAX_UNKNOWNS * (2 if n_channels == 1 else 1)) for n in usable}
     moments = covariances(runs, level, usable[-1] - 1, 2 * (max(diameters.values()) // 2))
     try:
-        places = solve_places(moments, diameters, limit)
+        places = solve_places(moments, diameters, limit, hidden_px)
     except np.linalg.LinAlgError:
-        places = solve_places(moments.tapered(), diameters, limit)
+        places = solve_places(moments.tapered(), diameters, limit, hidden_px)
     n, reach = len(places), len(places) // 2
     radius = diameters[n] // 2
     weights = np.zeros((n, n_channels, n, n_channels, 2 * radius + 1, 2 * radius + 1), np.float32)
@@ -68,15 +71,15 @@ def fit_movie(
     return BlindFilter(weights, [(0, dt) for dt in range(-reach, reach + 1)], plane, np.ones_like(plane), report)
 
 
-def solve_places(moments: Covariances, diameters: dict[int, int], limit: int) -> list[list[Prediction]]:
+def solve_places(moments: Covariances, diameters: dict[int, int], limit: int, hidden_px: int) -> list[list[Prediction]]:
     """Predictions per channel for each place of a sequence: its first frames, those inside, its last ones."""
-    n, inside = best_window(moments, diameters)
+    n, inside = best_window(moments, diameters, hidden_px)
     reach = n // 2
-    first = [ends(moments, range(-i, reach + 1), limit) for i in range(reach)]
+    first = [ends(moments, range(-i, reach + 1), limit, hidden_px) for i in range(reach)]
     if moments.n_channels == 1:  # time backwards: the opposite neighbours
         last = [[replace(p, offsets=-p.offsets) for p in place] for place in reversed(first)]
     else:
-        last = [ends(moments, range(-reach, i + 1), limit) for i in reversed(range(reach))]
+        last = [ends(moments, range(-reach, i + 1), limit, hidden_px) for i in reversed(range(reach))]
     return [*first, inside, *last]
 
 
@@ -88,12 +91,12 @@ def diameter_px(n_frames: int, n_channels: int, limit: int, max_unknowns: int) -
     return diameter
 
 
-def best_window(moments: Covariances, diameters: dict[int, int]) -> tuple[int, list[Prediction]]:
+def best_window(moments: Covariances, diameters: dict[int, int], hidden_px: int) -> tuple[int, list[Prediction]]:
     """Number of frames and prediction per channel with the least error; more frames are tried while they help."""
     best: tuple[float, int, list[Prediction]] | None = None
     for n, diameter in diameters.items():
         offsets = window(range(-(n // 2), n // 2 + 1), diameter, moments.n_channels)
-        predictions = [predict(moments, channel, offsets) for channel in range(moments.n_channels)]
+        predictions = [predict(moments, channel, offsets, hidden_px) for channel in range(moments.n_channels)]
         error = float(np.sum([p.error / variance(moments, c) for c, p in enumerate(predictions)]))
         if best is not None and error > best[0]:
             break
@@ -106,7 +109,8 @@ def variance(moments: Covariances, channel: int) -> float:
     return float(moments.values[channel, channel, moments.max_dt, moments.max_px, moments.max_px])
 
 
-def ends(moments: Covariances, steps: range, limit: int) -> list[Prediction]:
+def ends(moments: Covariances, steps: range, limit: int, hidden_px: int) -> list[Prediction]:
     """Per channel the prediction for a frame near the start or end of a movie, which has only the frames `steps`."""
     diameter = min(diameter_px(len(steps), moments.n_channels, limit, MAX_UNKNOWNS_AT_END), moments.max_px + 1)
-    return [predict(moments, c, window(steps, diameter, moments.n_channels)) for c in range(moments.n_channels)]
+    offsets = window(steps, diameter, moments.n_channels)
+    return [predict(moments, c, offsets, hidden_px) for c in range(moments.n_channels)]

@@ -44,15 +44,19 @@ def window(steps: range, diameter_px: int, n_channels: int) -> NDArray[np.int_]:
     return np.array([(c, dt, dy, dx) for dt in steps for c in range(n_channels) for dy, dx in pixels])
 
 
-def predict(covariances: Covariances, channel: int, offsets: NDArray[np.int_]) -> Prediction:
+def predict(covariances: Covariances, channel: int, offsets: NDArray[np.int_], hidden_px: int = 1) -> Prediction:
     """The weights that predict `channel` of a pixel from the neighbours at `offsets`, its own pixel left out.
+
+    hidden_px: side of the square around it that is left out in its own frame and channel; 3 where neighbours share
+    noise.
 
     Solves A w = b with A[o, p] = C(p - o) and b[o] = C(o). A second solution shrinks the weights by what the first one
     says of them (empirical Bayes): the weights of neighbours at one distance have a common variance, of which the
     sampling variance is known. Without it wide windows fit the noise of a short movie. Raises LinAlgError when the
     covariances contradict each other.
     """
-    offsets = offsets[(offsets != (channel, 0, 0, 0)).any(axis=1)]
+    own = (offsets[:, :2] == (channel, 0)).all(axis=1) & (np.abs(offsets[:, 2:]) <= hidden_px // 2).all(axis=1)
+    offsets = offsets[~own]
     halves = covariances.n_channels == 1 and is_symmetrical(offsets)
     used = offsets[: len(offsets) // 2] if halves else offsets
     matrix, target = normal_equations(covariances, channel, used, halves)
@@ -60,7 +64,7 @@ def predict(covariances: Covariances, channel: int, offsets: NDArray[np.int_]) -
     variance = float(covariances.values[channel, channel][centre])
     distance = np.rint(np.hypot(used[:, 2], used[:, 3])).astype(int)
     shells = np.stack([used[:, 0], np.abs(used[:, 1]), distance], axis=1)
-    alike = used[:, 0] == channel
+    alike = used[:, 0] == channel if hidden_px == 1 else np.zeros(len(used), bool)
     n_values, copies = covariances.n_values, 2 if halves else 1
     weights, error, optimism = solve_shrunk(matrix, target, variance, shells, alike, n_values, copies)
     return Prediction(offsets, np.concatenate([weights, weights[::-1]]) if halves else weights, error, optimism)
@@ -78,7 +82,8 @@ def solve_shrunk(
     """Weights of a linear prediction, its mean squared error and its optimism (see `Prediction`).
 
     matrix, target: the normal equations, as means over n_samples; variance: of what is predicted. shells: (n, ...),
-    weights with the same entries have a common prior variance. alike: neighbours with the noise of what is predicted.
+    weights with the same entries have a common prior variance. alike: neighbours with the noise of what is predicted,
+    each a noise of its own.
     copies: neighbours that share a weight. Raises LinAlgError when the matrix cannot be one of covariances of pixels
     with this prediction error.
     """
@@ -86,7 +91,7 @@ def solve_shrunk(
     matrix[np.diag_indices_from(matrix)] += copies * RIDGE * max(variance, 1e-30)
     weights = np.asarray(np.linalg.solve(matrix, target), np.float64)
     error = max(variance - float(weights @ target), 1e-30)
-    conditional = np.diag(np.linalg.cholesky(matrix))[alike].min() ** 2 / copies
+    conditional = np.diag(np.linalg.cholesky(matrix))[alike].min(initial=np.inf) ** 2 / copies
     if conditional < LEAST_CONDITIONAL * error:
         raise np.linalg.LinAlgError("the covariances contradict each other")
     diagonal = np.diag(matrix)

@@ -25,10 +25,11 @@ BRIGHTNESS_WEIGHT = 0.5
 counts, which the brightest pixels rule. Between them lies what costs neither more than a tenth of a decibel."""
 
 
-def fit_scan(scan: NDArray[np.float32], mean: NDArray[np.float32] | None = None) -> BlindFilter:
+def fit_scan(scan: NDArray[np.float32], mean: NDArray[np.float32] | None = None, hidden_px: int = 1) -> BlindFilter:
     """Fit to a scan (scan_y, scan_x, height, width), or a part of one of at least 2 x 2 positions.
 
-    mean: the mean pattern (height, width), where the scan has more positions than the part. Raises LowdoseError for
+    mean: the mean pattern (height, width), where the scan has more positions than the part. hidden_px: side of the
+    square around a pixel that is left out of its own pattern. Raises LowdoseError for
     pixels that are not finite, patterns below 5 px, a single row or column of positions, and constant data.
     """
     n_y, n_x, height, width = scan.shape
@@ -42,9 +43,9 @@ def fit_scan(scan: NDArray[np.float32], mean: NDArray[np.float32] | None = None)
     level = scan.mean(axis=(0, 1), dtype=np.float32) if mean is None else mean
     scale = noise_scale(scan)
     reach_y, reach_x = min(SCAN_REACH, n_y - 1), min(SCAN_REACH, n_x - 1)
-    offsets = neighbours(reach_y, reach_x)
+    offsets = neighbours(reach_y, reach_x, hidden_px)
     distances = [np.rint(2 * np.hypot(offsets[:, i], offsets[:, i + 1])).astype(int) for i in (0, 2)]
-    shells, alike = np.stack(distances, axis=1), np.ones(len(offsets), bool)
+    shells, alike = np.stack(distances, axis=1), np.full(len(offsets), hidden_px == 1)
     normalised = ((scan - level) / scale).astype(np.float32)
     means, n_samples = scan_covariances(normalised, scale, (reach_y, reach_x))
     try:
@@ -69,12 +70,12 @@ def fit_scan(scan: NDArray[np.float32], mean: NDArray[np.float32] | None = None)
     return BlindFilter(kernels, taps, level[None].astype(np.float32), scale[None].astype(np.float32), report)
 
 
-def neighbours(reach_y: int, reach_x: int) -> NDArray[np.int_]:
-    """Offsets (dy, dx over the scan, dy, dx on the detector), all but the pixel itself, (n, 4)."""
+def neighbours(reach_y: int, reach_x: int, hidden_px: int) -> NDArray[np.int_]:
+    """Offsets (dy, dx over the scan, dy, dx on the detector), all but the pixel itself and what is hidden, (n, 4)."""
     reaches = (reach_y, reach_x, DETECTOR_REACH_PX, DETECTOR_REACH_PX)
     axes = np.meshgrid(*(np.arange(-reach, reach + 1) for reach in reaches), indexing="ij")
     offsets = np.stack([axis.ravel() for axis in axes], axis=1)
-    found: NDArray[np.int_] = offsets[(offsets != 0).any(axis=1)]
+    found: NDArray[np.int_] = offsets[(np.abs(offsets) > (0, 0, hidden_px // 2, hidden_px // 2)).any(axis=1)]
     return found
 
 

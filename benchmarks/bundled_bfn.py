@@ -1,0 +1,65 @@
+"""Scores for the cards of the bundled blind-feature networks: `python -m benchmarks.bundled_bfn bfn`.
+
+Simulated scenes of a seed that was not trained on, beside the linear filter alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import click
+import numpy as np
+from benchmarks.bundled_unets import INPUT_PSNR_DB, SEED, single, stem
+from numpy.typing import NDArray
+
+from lowdose.methods import find_method
+from lowdose.methods.bfn import NAMES
+from lowdose.methods.method import Options
+from lowdose.metrics import psnr
+from lowdose.simulate import haadf_movie
+from lowdose.source import ArraySource
+from lowdose_train.bundled_unets import at_input_psnr
+
+Floats = NDArray[np.float32]
+
+
+def images() -> Iterator[tuple[str, Floats]]:
+    for pixel_size in (0.12, 0.16, 0.2):
+        scene = haadf_movie(SEED, pixel_size_angstrom=pixel_size)
+        yield f"haadf of {scene.parameters['material']}, {pixel_size} A/px", scene.clean[:, None]
+    for name, movie in single():
+        yield name, movie[:1]
+
+
+def denoised(name: str, noisy: Floats) -> tuple[Floats, str]:
+    """By a method, and what it chose."""
+    n_channels = noisy.shape[1]
+    frames = ArraySource(noisy if n_channels > 1 else noisy[:, 0], n_channels=n_channels, is_scan=False)
+    prepared = find_method(name, device="cpu").prepare(frames, Options())
+    stream = prepared.stream(frames, np.float32)
+    results = [out for frame in frames if (out := stream.push(frame)) is not None] + stream.flush()
+    strength = prepared.report.get("strength", [])
+    return np.reshape(results, noisy.shape), " ".join(f"{value:.2f}" for value in strength)
+
+
+@click.command()
+@click.argument("name", type=click.Choice(NAMES))
+def main(name: str) -> None:
+    """Print a Markdown table for the card of a network."""
+    click.echo("| scene | channel | noisy | wiener | bundled | strength |\n|---|---|---|---|---|---|")
+    scenes = {"bfn": single, "bfn-dual": stem, "bfn-image": images}[name]
+    for label, clean in scenes():
+        for level_db in INPUT_PSNR_DB:
+            rng = np.random.default_rng(SEED)
+            pairs = [at_input_psnr(clean[:, channel], rng, level_db, 0.5) for channel in range(clean.shape[1])]
+            noisy, truth = (np.stack(parts, axis=1).astype(np.float32) for parts in zip(*pairs, strict=True))
+            by_filter, _ = denoised("wiener", noisy)
+            by_network, strength = denoised(name, noisy)
+            for channel, part in enumerate(strength.split()):
+                stacks = (noisy, by_filter, by_network)
+                cells = " | ".join(f"{psnr(truth[:, channel], stack[:, channel]):.1f}" for stack in stacks)
+                click.echo(f"| {label} | {channel} | {cells} | {part} |")
+
+
+if __name__ == "__main__":
+    main()

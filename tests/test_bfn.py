@@ -1,0 +1,349 @@
+"""The blind-feature network: blind to the last bit, computed in two ways, never trained to less than the filter."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from lowdose import LowdoseError
+from lowdose.simulate import diffraction_scan
+from lowdose.source import ArraySource
+from lowdose_train import checkpoint
+from lowdose_train.bfn import BlindFeatureNetwork
+from lowdose_train.bfn_data import Crops, frames_to_learn, learned_part
+from lowdose_train.bfn_own_pixel import choose_own_pixel
+from lowdose_train.bfn_scan_task import BfnScanTask
+from lowdose_train.bfn_simulated import SimulatedBfnTask
+from lowdose_train.bfn_task import BfnTask, set_filter
+from lowdose_train.loop import train
+from lowdose_train.run import Run
+from lowdose_train.settings import Settings
+
+CPU = torch.device("cpu")
+SHORT = Settings(method="bfn", epochs=2, batch_size=4, crop_px=16, n_features=6, n_hidden=8, side_px=7, threads=1)
+SIZES = [(1, 1, 1), (1, 5, 1), (2, 3, 1), (1, 3, 3), (3, 1, 3)]  # channels, taps, side of the hidden square
+
+
+def random_network(n_channels=1, n_taps=3, blind_px=1, *, linear_side_px=9, side_px=7, seed=0):
+    """All weights random, the filter's zero where it must not look."""
+    generator = torch.Generator().manual_seed(seed)
+    network = BlindFeatureNetwork(
+        n_channels,
+        n_taps,
+        linear_side_px=linear_side_px,
+        side_px=side_px,
+        n_features=5,
+        n_hidden=8,
+        blind_px=blind_px,
+    )
+    with torch.no_grad():
+        for weight in (*network.parameters(), network.filter.weight):
+            weight.normal_(generator=generator).mul_(weight[0].numel() ** -0.5 if weight.ndim > 1 else 0.1)
+        hidden = slice(linear_side_px // 2 - blind_px // 2, linear_side_px // 2 + blind_px // 2 + 1)
+        for channel, plane in enumerate(network.own_planes):
+            network.filter.weight[channel, plane, hidden, hidden] = 0
+        network.perceptron.w3.mul_(10)
+    return network
+
+
+def random_planes(network, height=23, width=31, batch=2):
+    generator = torch.Generator().manual_seed(1)
+    return torch.randn(batch, network.n_taps * network.n_channels, height, width, generator=generator)
+
+
+@pytest.mark.parametrize("sizes", SIZES)
+@pytest.mark.parametrize("place", [(11, 15), (0, 0), (22, 30), (0, 16), (2, 29), (9, 1)])
+@torch.no_grad()
+def test_the_own_pixel_is_not_seen_in_the_middle_at_edges_and_in_corners(sizes, place):
+    network = random_network(*sizes)
+    planes = random_planes(network)
+    plain = network(planes)
+    y, x = place
+    for channel, plane in enumerate(network.own_planes):
+        changed = planes.clone()
+        edge = network.blind_px // 2
+        changed[:, plane, max(0, y - edge) : y + edge + 1, max(0, x - edge) : x + edge + 1] += 1000.0
+        change = (network(changed) - plain).abs()
+        # Sums of numbers a thousand times as large as the others: 1e-7 of those is the last bit.
+        assert change[:, channel, y, x].max() < 2e-3
+        assert change.max() > 1.0
+
+
+@torch.no_grad()
+def test_another_channel_and_the_neighbouring_frames_are_seen():
+    network = random_network(2, 3)
+    planes = random_planes(network)
+    plain = network(planes)[:, 0, 10, 10]
+    for plane in (3, 0, 4):  # the own frame's other channel, and both frames beside it
+        changed = planes.clone()
+        changed[:, plane, 10, 10] += 10.0
+        assert (network(changed)[:, 0, 10, 10] - plain).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("sizes", SIZES)
+@pytest.mark.parametrize("sides", [(9, 7), (3, 9), (11, 5)])
+@torch.no_grad()
+def test_crops_give_what_whole_frames_give(sizes, sides):
+    network = random_network(*sizes, linear_side_px=sides[0], side_px=sides[1])
+    planes = random_planes(network, 24, 24)
+    r = network.reach_px
+    seen = F.pad(planes, (r,) * 4).transpose(0, 1).contiguous()
+    linear, border = (value.transpose(0, 1) for value in (network.linear(planes), network.border(planes)))
+    result = network.on_crops(seen, linear, border).transpose(0, 1)
+    torch.testing.assert_close(result, network(planes), atol=2e-5, rtol=0)
+
+
+@torch.no_grad()
+def test_with_a_filled_border_the_filter_keeps_a_constant():
+    network = random_network(2, 3, side_px=5)
+    network.perceptron.w3.zero_()
+    network.perceptron.b3.zero_()
+    # Positive weights that sum to one on each channel's own frames, as of a filter that keeps the level.
+    weight = network.filter.weight.abs()
+    by_plane = torch.arange(6) % 2 == torch.arange(2)[:, None]
+    weight *= by_plane[:, :, None, None]
+    network.filter.weight.copy_(weight / weight.sum((1, 2, 3), keepdim=True))
+    levels = torch.tensor([3.0, -2.0]).repeat(3)
+    planes = levels[None, :, None, None].expand(1, 6, 14, 9)
+    wanted = torch.tensor([3.0, -2.0])[None, :, None, None].expand(1, 2, 14, 9)
+    torch.testing.assert_close(network(planes), wanted)
+
+
+@pytest.mark.parametrize("flip", ["time", "y", "x", "transpose"])
+@torch.no_grad()
+def test_turned_crops_are_those_of_a_turned_movie(flip):
+    """The features of a turned movie by a turned filter, whose own pixel's share is another."""
+    network, turned = random_network(1, 3, 3), random_network(1, 3, 3)
+    planes = random_planes(network, 20, 20, 1)
+
+    def turn(values):
+        if flip == "time":
+            return values.flip(1) if values.shape[1] == 3 else values
+        return values.transpose(-1, -2) if flip == "transpose" else values.flip(-2 if flip == "y" else -1)
+
+    turned.filter.weight.copy_(turn(network.filter.weight))
+    linear = network.linear(planes)
+    torch.testing.assert_close(turned.linear(turn(planes)), turn(linear), atol=1e-5, rtol=0)
+    r = network.reach_px
+    seen = F.pad(turn(planes), (r,) * 4).transpose(0, 1).contiguous()
+    border = network.border(planes).transpose(0, 1)
+    result = network.on_crops(seen, turn(linear).transpose(0, 1), turn(border), turn(network.centre()))
+    torch.testing.assert_close(result.transpose(0, 1), turned(turn(planes)), atol=2e-5, rtol=0)
+
+
+def waves(n_frames=6, n_channels=1, side=32, noise=1.0, seed=0):
+    """Squares of a moving wave, which no linear filter predicts well, under noise; and the truth."""
+    t, c, y, x = np.ogrid[:n_frames, :n_channels, :side, :side]
+    clean = 3.0 * (np.sin(2 * np.pi * (x + 0.4 * y - 0.7 * t + 3 * c) / 8) > 0.6)
+    noisy = clean + noise * np.random.default_rng(seed).normal(size=clean.shape)
+    return noisy.astype(np.float32), clean.astype(np.float32)
+
+
+@pytest.mark.parametrize("n_channels", [1, 2])
+def test_training_passes_the_filter_on_the_truth(tmp_path, n_channels):
+    noisy, clean = waves(n_channels=n_channels)
+    settings = dataclasses.replace(SHORT, epochs=3, learning_rate=1e-2, taps=3)
+    result = train(settings, {"movie": noisy}, tmp_path / "run")
+    assert result.metrics["stacks"][0]["gain_over_filter"] > 0
+    task = BfnTask(settings, {"movie": noisy}, CPU)
+    set_filter(task.network, task.filter)
+    task.look()
+    (frames,) = task.frames
+    crops = Crops.of([frames.crop(t, y, x, 16, 3) for t in range(6) for y in (0, 16) for x in (0, 16)])
+    truth = dataclasses.replace(frames, wanted=torch.from_numpy(clean))
+    wanted = Crops.of([truth.crop(t, y, x, 16, 3) for t in range(6) for y in (0, 16) for x in (0, 16)]).wanted
+    by_filter, by_network = ((crops.result(n) - wanted).square().mean() for n in (None, result.network))
+    assert by_network < 0.9 * by_filter
+
+
+def test_the_filter_is_kept_where_training_only_harms(tmp_path, monkeypatch):
+    step = Run.train_step
+
+    def harmful(run):
+        loss = step(run)
+        with torch.no_grad():
+            run.network.perceptron.b3 += 100.0
+        return loss
+
+    monkeypatch.setattr(Run, "train_step", harmful)
+    result = train(SHORT, {"movie": waves()[0]}, tmp_path / "run")
+    assert result.metrics["epoch"] == 0 and result.metrics["held_out"] == 0
+    assert not result.network.perceptron.w3.any() and not result.network.perceptron.b3.any()
+    best = checkpoint.read(tmp_path / "run" / "best.pt")
+    assert best["metrics"]["epoch"] == 0
+
+
+def test_the_best_so_far_is_there_before_the_first_step(tmp_path, monkeypatch):
+    def interrupted(run):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Run, "train_step", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        train(SHORT, {"movie": waves()[0]}, tmp_path / "run")
+    network, record = checkpoint.load_checkpoint(tmp_path / "run" / "best.pt")
+    assert record["metrics"]["epoch"] == 0 and not network.perceptron.w3.any()
+
+
+def test_the_same_seed_gives_the_same_network(tmp_path):
+    runs = [train(SHORT, {"movie": waves()[0]}, tmp_path / name).network for name in "ab"]
+    for one, other in zip(*(run.state_dict().values() for run in runs), strict=True):
+        assert torch.equal(one, other)
+    other = train(dataclasses.replace(SHORT, seed=1), {"movie": waves()[0]}, tmp_path / "c").network
+    assert not torch.equal(other.features.mix, runs[0].features.mix)
+
+
+def test_an_interrupted_run_goes_on_bit_for_bit(tmp_path, monkeypatch):
+    stacks = {"movie": waves()[0]}
+    whole = train(SHORT, stacks, tmp_path / "whole")
+    step = Run.train_step
+
+    def interrupted(run):
+        if run.step == 60:  # in the second epoch
+            raise KeyboardInterrupt
+        return step(run)
+
+    monkeypatch.setattr(Run, "train_step", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        train(SHORT, stacks, tmp_path / "parts")
+    monkeypatch.undo()
+    parts = train(SHORT, stacks, tmp_path / "parts", resume=True)
+    for one, other in zip(*(run.network.state_dict().values() for run in (whole, parts)), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_held_out_tiles_are_no_targets():
+    task = BfnTask(SHORT, {"movie": waves()[0]}, CPU)
+    generator = torch.Generator().manual_seed(0)
+    task.draw(generator)
+    task.prepare(generator)
+    (frames,) = task.frames
+    assert len(frames.held_out) == 2  # a tenth of 24 tiles
+    for t, y, x in frames.held_out:
+        assert not frames.crop(t, y, x, 16, 3)[4].any()
+        assert frames.crop(t, y, x, 16, 3, held_out=True)[4].all()
+    assert frames.targets.mean() == pytest.approx(22 / 24)
+
+
+def test_a_single_image_is_enough(tmp_path):
+    result = train(SHORT, {"image": waves(n_frames=1)[0]}, tmp_path / "run")
+    assert result.network.n_taps == 1
+
+
+def test_a_scan_trains_with_its_neighbours(tmp_path):
+    scene = diffraction_scan(0, scan_y=4, scan_x=5, height=32, width=40)
+    scan = np.random.default_rng(0).poisson(scene.clean / scene.clean.mean()).astype(np.uint8)
+    result = train(dataclasses.replace(SHORT, method="bfn-4d"), {"scan": scan}, tmp_path / "run")
+    assert result.network.n_taps == 25 and result.network.scan.level.shape == (1, 32, 40)
+    assert result.network.scan.taps.tolist()[12] == [0, 0]
+    again, _ = checkpoint.load_checkpoint(tmp_path / "run" / "best.pt")
+    assert torch.equal(again.scan.scale, result.network.scan.scale)
+    with pytest.raises(LowdoseError, match="learns from one scan; given 2"):
+        BfnScanTask(dataclasses.replace(SHORT, method="bfn-4d"), {"a": scan, "b": scan}, CPU)
+
+
+def test_fine_tuning_keeps_the_network_and_fits_the_filter_anew(tmp_path):
+    settings = dataclasses.replace(SHORT, taps=3, linear_px=9)
+    train(settings, {"movie": waves()[0]}, tmp_path / "first")
+    task = BfnTask(settings, {"movie": waves(seed=1, noise=0.5)[0]}, CPU)
+    run = Run(settings, task, print)
+    run.start(tmp_path / "first" / "best.pt")
+    first, _ = checkpoint.load_checkpoint(tmp_path / "first" / "best.pt")
+    assert torch.equal(task.network.features.mix, first.features.mix)
+    assert not torch.equal(task.network.filter.weight, first.filter.weight)
+    assert task.network.filter.weight.shape == first.filter.weight.shape == (1, 3, 9, 9)
+    strength = [n.perceptron.w3 * n.perceptron.unit[:, None] for n in (task.network, first)]
+    torch.testing.assert_close(*strength)
+
+
+def test_simulated_scenes_teach_without_noise_in_the_targets(tmp_path):
+    scenes = {f"scene {i}": waves(n_frames=3, side=24, noise=0)[1] + 0.5 for i in range(10)}
+    settings = dataclasses.replace(SHORT, taps=3, linear_px=5, epochs=4, learning_rate=1e-2)
+    result = train(settings, scenes, tmp_path / "run", task_type=SimulatedBfnTask)
+    assert result.metrics["held_out"] < -0.02
+
+
+def test_of_large_files_the_middle_is_learned_from():
+    frames = np.zeros((3, 1, 2000, 2500), np.uint8)
+    assert learned_part(frames).shape == (3, 1, 1632, 1632)
+    many = np.arange(300, dtype=np.uint16)[:, None, None, None] * np.ones((1, 1, 16, 16), np.uint16)
+    assert learned_part(many)[[0, -1], 0, 0, 0].tolist() == [22, 277]
+
+
+@pytest.mark.parametrize(
+    ("frames", "words"),
+    [
+        (np.zeros((4, 1, 8, 40), np.uint8), "frames of 8 pixels are too small"),
+        (np.zeros((4, 40, 40), np.uint8), "n_frames, n_channels, height, width"),
+        (np.ones((4, 1, 40, 40), np.uint8), "constant"),
+    ],
+)
+def test_data_that_do_not_fit_are_refused(frames, words):
+    with pytest.raises(LowdoseError, match=words):
+        BfnTask(SHORT, {"movie": frames}, CPU)
+
+
+def test_what_calibrate_reads_is_what_training_takes():
+    scan = np.random.default_rng(0).poisson(2, (40, 3, 16, 20)).astype(np.uint8)
+    assert np.array_equal(frames_to_learn(ArraySource(scan, n_channels=1, is_scan=True)), scan[4:36])
+    movie = np.random.default_rng(0).poisson(2, (5, 2, 16, 20)).astype(np.uint8)
+    assert np.array_equal(frames_to_learn(ArraySource(movie, n_channels=2, is_scan=False)), movie)
+    single = movie[:, 0]
+    assert np.array_equal(frames_to_learn(ArraySource(single, n_channels=1, is_scan=False)), single[:, None])
+
+
+class TestOwnPixel:
+    """The own-pixel step on frames of known noise, whose blind estimate is the truth with a known error."""
+
+    def frames_of(self, counts):
+        task = BfnTask(dataclasses.replace(SHORT, taps=1, held_out=0.9), {"movie": counts}, CPU)
+        generator = torch.Generator().manual_seed(0)
+        task.draw(generator)
+        task.prepare(generator)
+        return task
+
+    def test_gain_and_dark_level_are_found(self):
+        expected = 20 + 15 * np.sin(np.arange(96) / 9)
+        electrons = np.random.default_rng(0).poisson(np.broadcast_to(expected, (6, 1, 96, 96)))
+        task = self.frames_of((100 + 7 * electrons).astype(np.float32))
+        (found,) = choose_own_pixel(task.network, task.frames, task.crop_px)
+        assert found["gain"] == pytest.approx(7, rel=0.1)
+        assert found["dark_level"] == pytest.approx(100, abs=30)
+        assert found["noise_variance"] == pytest.approx(49 * expected.mean(), rel=0.05)
+
+    def test_the_step_lowers_the_error_where_there_is_one(self):
+        """Detail that no neighbour tells of: the blind estimate misses it, the own pixel knows it."""
+        random = np.random.default_rng(1)
+        clean = 50 * np.sin(np.arange(96) / 7) + 10 * random.normal(size=(4, 1, 96, 96))
+        noisy = (clean + 15 * random.normal(size=clean.shape)).astype(np.float32)
+        task = self.frames_of(noisy)
+        # The noise, told from what is no noise either; here it is known.
+        choose_own_pixel(task.network, task.frames, task.crop_px)
+        assert not task.network.own_pixel.used  # detail that changes from pixel to pixel is noise for all that is known
+        smooth = np.asarray([[np.convolve(row, [0.25, 0.5, 0.25], "same") for row in frame[0]] for frame in clean])
+        smooth = np.asarray([np.apply_along_axis(np.convolve, 0, f, [0.25, 0.5, 0.25], "same") for f in smooth])
+        noisy = (smooth[:, None] + 15 * random.normal(size=clean.shape)).astype(np.float32)
+        task = self.frames_of(noisy)
+        (found,) = choose_own_pixel(task.network, task.frames, task.crop_px)
+        assert found["used"] and found["noise_variance"] == pytest.approx(225, rel=0.05)
+        (frames,) = task.frames
+        parts = [frames.crop(t, y, x, 16, 3) for t in range(4) for y in range(0, 96, 16) for x in range(0, 96, 16)]
+        truth = dataclasses.replace(frames, wanted=torch.from_numpy(smooth[:, None].astype(np.float32)))
+        wanted = Crops.of(
+            [truth.crop(t, y, x, 16, 3) for t in range(4) for y in range(0, 96, 16) for x in range(0, 96, 16)]
+        ).wanted
+        crops = Crops.of(parts)
+        with torch.no_grad():
+            blind = crops.result(task.network)
+            own = task.network.own_pixel(blind.transpose(0, 1), crops.wanted.transpose(0, 1)).transpose(0, 1)
+        assert (own - wanted).square().mean() < 0.97 * (blind - wanted).square().mean()
+
+    def test_noise_that_neighbours_share_is_refused(self):
+        noise = np.random.default_rng(2).normal(size=(4, 1, 97, 97))
+        shared = noise[..., :-1, :-1] + noise[..., 1:, :-1] + noise[..., :-1, 1:] + noise[..., 1:, 1:]
+        task = self.frames_of(shared.astype(np.float32))
+        (found,) = choose_own_pixel(task.network, task.frames, task.crop_px)
+        assert not found["used"] and not task.network.own_pixel.used
