@@ -50,5 +50,5 @@ def test_no_weight_set_has_a_dead_branch_or_sees_the_pixel(name):
         changed[1, 20, 20] += 100
         settings = Settings(weight_set, NO_LOW_PASS, 0.0)
         before, after = model.denoise(stack, settings=settings), model.denoise(changed, settings=settings)
-        assert after[1, 20, 20] == before[1, 20, 20]
+        assert abs(after[1, 20, 20] - before[1, 20, 20]) <= 1e-6 * 100  # float32 sums that cancel
         assert before.mean() == pytest.approx(stack.mean(), rel=0.06)  # a flat field stays near its level

@@ -127,7 +127,9 @@ def test_channels_are_filtered_alone(name):
     both, stream = run(strength, np.stack([first, second], 1), n_channels=2)
     assert both.shape == (6, 2, 20, 23)
     for channel, stack in enumerate((first, second)):
-        np.testing.assert_array_equal(both[:, channel], run(strength, stack)[0])
+        alone, _ = run(strength, stack)
+        # Sums over frames are BLAS's, whose order depends on where a pixel lies in memory.
+        np.testing.assert_allclose(both[:, channel], alone, rtol=0, atol=1e-6 * np.ptp(alone))
     assert stream.stats["frames_in"] == stream.stats["frames_out"] == stream.stats["total"]["count"] == 6
     assert 0 < stream.stats["total"]["p50_ms"] <= stream.stats["total"]["p99_ms"] <= stream.stats["total"]["max_ms"]
 
