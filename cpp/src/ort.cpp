@@ -11,6 +11,13 @@
 #include "ort_call.hpp"
 #include "shared_library.hpp"
 
+#ifdef _WIN32
+#ifndef NOMINMAX
+#define NOMINMAX
+#endif
+#include <windows.h>
+#endif
+
 namespace lowdose::ort {
 
 namespace {
