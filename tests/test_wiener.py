@@ -322,3 +322,15 @@ def test_a_hidden_square_in_patterns():
     scan = np.random.default_rng(0).poisson(5, (5, 5, 12, 12)).astype(np.float32)
     weights = fit_scan(scan, hidden_px=3).weights[0, 0, :, 0]
     assert not weights[12, 1:4, 1:4].any() and weights[12].any() and weights[11, 1:4, 1:4].all()
+
+
+def test_a_single_frame_gets_the_wide_window_where_the_pattern_repeats():
+    y, x = np.mgrid[:160, :160]
+    crystal = np.exp(3 * (np.cos(2 * np.pi * x / 19.3) + np.cos(2 * np.pi * y / 23.1)))
+    noise = np.random.default_rng(0).normal(0, 1, crystal.shape)
+    noisy = (crystal / crystal.std() + noise).astype(np.float32)[None, None]
+    assert fit_movie([noisy]).report["window"] == [1, 49, 49]
+    assert fit_movie([noisy], largest_px=9).report["window"] == [1, 9, 9]
+    assert fit_movie([noisy[..., :13, :20]]).radius_px <= 12
+    spots = np.repeat(np.repeat(np.random.default_rng(1).normal(0, 1, (40, 40)), 4, 0), 4, 1)
+    assert fit_movie([(spots + noise).astype(np.float32)[None, None]]).report["window"] == [1, 21, 21]

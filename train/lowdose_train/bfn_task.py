@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from lowdose.errors import LowdoseError
 from lowdose.sample import neighbour
 from lowdose.wiener import BlindFilter, fit_movie
-from lowdose.wiener.movie import LARGEST_DIAMETER_PX
 from lowdose_train import bfn_start
 from lowdose_train.bfn import BlindFeatureNetwork
 from lowdose_train.bfn_data import SMALLEST_PX, Crops, TrainingFrames, learned_part, prepare_frames, window_moments
@@ -232,9 +231,8 @@ def fit_filter(runs: Sequence[Array], settings: Settings) -> BlindFilter:
         level, std = frames.mean(axes, keepdims=True), frames.std(axes, keepdims=True)
         normalised.append((frames - level) / np.where(std > 0, std, 1))
     level = np.zeros(runs[0].shape[1], np.float32)
-    largest_px = settings.linear_px or LARGEST_DIAMETER_PX
     fitted = fit_movie(
-        normalised, level, window_frames=settings.taps, largest_px=largest_px, hidden_px=settings.blind_px
+        normalised, level, window_frames=settings.taps, largest_px=settings.linear_px, hidden_px=settings.blind_px
     )
     if settings.linear_px is None:
         return fitted

@@ -72,7 +72,7 @@ class Settings:
     taps: int | None = None
     """Frames that bfn sees, odd; None: as many as predict the noisy pixels best linearly."""
     linear_px: int | None = None
-    """Side of the window of bfn's linear filter, odd; None: as wide as the frames can tell, up to 21."""
+    """Side of the window of bfn's linear filter, odd; None: as wide as the frames can tell."""
     n_features: int = 24
     """Features of bfn, for each channel."""
     side_px: int = 15
