@@ -183,7 +183,7 @@ def border_nodes(graph: Graph, network: BlindFeatureNetwork, planes: list[str]) 
 def own_pixel_nodes(graph: Graph, own_pixel: OwnPixel, blind: str, own: str) -> str:
     """`OwnPixel.forward`."""
     error, constant, gain = (
-        graph.constant(np.ascontiguousarray(values.numpy()[:, None, None])) for values in own_pixel.values.T
+        graph.constant(np.ascontiguousarray(own_pixel.values[:, i].numpy())) for i in range(3)
     )
     least = graph.constant(np.array(OwnPixel.LEAST, np.float32))
     variance = graph.add("Max", graph.add("Add", graph.add("Mul", blind, gain), constant), least)

@@ -102,15 +102,16 @@ class OwnPixel(Optional):
     """The noisy pixel y joins its blind estimate d by the share that is best for both errors: d + a (y - d).
 
     a = e / (e + v): e is the mean squared error of d, v = constant + gain * d the variance of y's noise. values:
-    (n_channels, 3), e, constant and gain, in units of the planes; zeros: no share.
+    (n_channels, 3, 1, 1), e, constant and gain, in units of the planes; of a scan (1, 3, height, width), for each
+    pixel of the detector; zeros: no share.
     """
 
     LEAST = 1e-6
     values: Tensor
 
-    def __init__(self, n_channels: int) -> None:
+    def __init__(self, n_channels: int, pattern_px: tuple[int, int] | None) -> None:
         super().__init__()
-        self.register_buffer("values", torch.zeros(n_channels, 3))
+        self.register_buffer("values", torch.zeros(n_channels, 3, *(pattern_px or (1, 1))))
 
     @property
     def used(self) -> bool:
@@ -120,7 +121,7 @@ class OwnPixel(Optional):
         """(batch, n_channels, height, width) each."""
         if not self.used:
             return blind
-        error, constant, gain = (self.values[:, i, None, None] for i in range(3))
+        error, constant, gain = (self.values[:, i] for i in range(3))
         variance = (constant + gain * blind).clamp(min=self.LEAST)
         return blind + error / (error + variance) * (own - blind)
 
@@ -150,7 +151,7 @@ class BlindFeatureNetwork(nn.Module):
         self.filter = LinearFilter(n_channels, n_taps, linear_side_px)
         self.features = Features(n_channels, n_features, n_taps * n_channels + 1, side_px)
         self.perceptron = Perceptron(n_channels, n_features + 1, n_hidden)
-        self.own_pixel = OwnPixel(n_channels)
+        self.own_pixel = OwnPixel(n_channels, pattern_px)
         self.scan = ScanPlanes(n_taps, *pattern_px) if pattern_px else None
 
     @property

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from lowdose.errors import LowdoseError
 from lowdose.sample import neighbour
 from lowdose.wiener import BlindFilter, fit_scan
+from lowdose_train.bfn import BlindFeatureNetwork
 from lowdose_train.bfn_data import middle_of_scan
+from lowdose_train.bfn_scan_own_pixel import choose_scan_own_pixel
 from lowdose_train.bfn_task import BfnTask
 from lowdose_train.data import Array, check_frames, read_scan
 from lowdose_train.settings import Settings
@@ -21,6 +24,8 @@ from lowdose_train.settings import Settings
 BRIGHTNESS_WEIGHT = 1.0
 """A pixel's error counts by its noise's standard deviation to this power: 0 is best for weak reflections, 2 for the
 error in counts, which the brightest pixels rule."""
+MOST_HELD_OUT_TILES = 4096
+"""The own-pixel step needs many: the error is a hundredth of the noise."""
 AXES = "scan_y, scan_x, height, width"
 
 
@@ -31,6 +36,8 @@ class BfnScanTask(BfnTask):
     takes it; so the network is for patterns of this size and this experiment.
     """
 
+    most_held_out = MOST_HELD_OUT_TILES
+
     def learned(self, stacks: Mapping[str, Array]) -> list[Array]:
         """Normalised patterns, as a movie of one channel."""
         (name, scan), *others = stacks.items()
@@ -38,6 +45,7 @@ class BfnScanTask(BfnTask):
             raise LowdoseError(f"bfn-4d learns from one scan; given {len(stacks)}")
         check_frames(name, scan, AXES)
         part = np.asarray(middle_of_scan(scan), np.float32)
+        self.counts = bool(part.min() >= 0 and (part == np.rint(part)).all())
         self.fitted = fit_scan(part, scan.mean(axis=(0, 1), dtype=np.float32), self.settings.blind_px)
         self.scan_shape = part.shape[:2]
         return [((part - self.fitted.level[0]) / self.fitted.scale[0]).reshape(-1, 1, *part.shape[2:])]
@@ -63,3 +71,11 @@ class BfnScanTask(BfnTask):
     def error_weights(self, frames: Array) -> Tensor:
         weights = torch.from_numpy(self.fitted.scale[0]) ** BRIGHTNESS_WEIGHT
         return weights / weights.mean()
+
+    def finish(self, network: nn.Module) -> dict[str, Any]:
+        """The own-pixel step."""
+        assert isinstance(network, BlindFeatureNetwork)
+        network.to(self.device)
+        found = choose_scan_own_pixel(network, self.frames[0], self.crop_px, self.counts)
+        network.cpu()
+        return {"own_pixel": [found]}

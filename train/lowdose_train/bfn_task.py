@@ -17,7 +17,7 @@ from lowdose.sample import neighbour
 from lowdose.wiener import BlindFilter, fit_movie
 from lowdose_train import bfn_start
 from lowdose_train.bfn import BlindFeatureNetwork
-from lowdose_train.bfn_data import SMALLEST_PX, Crops, TrainingFrames, learned_part, prepare_frames, window_moments
+from lowdose_train.bfn_data import MOST_SCORED_TILES, SMALLEST_PX, Crops, TrainingFrames, learned_part, prepare_frames, window_moments
 from lowdose_train.bfn_own_pixel import choose_own_pixel
 from lowdose_train.data import Array, check_frames, read_channels
 from lowdose_train.settings import Settings
@@ -43,6 +43,7 @@ class BfnTask(Task):
 
     network: BlindFeatureNetwork
     first_weights_count = True
+    most_held_out = MOST_SCORED_TILES
     steps_per_epoch = STEPS_PER_EPOCH
 
     def __init__(self, settings: Settings, stacks: Mapping[str, Array], device: torch.device) -> None:
@@ -125,6 +126,7 @@ class BfnTask(Task):
                     self.moments(frames, taps),
                     tile_px=self.crop_px,
                     held_out=self.settings.held_out,
+                    most_held_out=self.most_held_out,
                     weights=self.error_weights(frames),
                     generator=generator,
                 )
@@ -189,8 +191,9 @@ class BfnTask(Task):
         """Weighted mean square over the held-out tiles, of the network or (None) of the filter."""
         total = count = 0.0
         for frames in self.held_out_frames():
-            for first in range(0, len(frames.held_out), self.settings.batch_size):
-                tiles = frames.held_out[first : first + self.settings.batch_size]
+            scored = frames.held_out[:MOST_SCORED_TILES]
+            for first in range(0, len(scored), self.settings.batch_size):
+                tiles = scored[first : first + self.settings.batch_size]
                 parts = [frames.crop(*tile, self.crop_px, self.network.reach_px, held_out=True) for tile in tiles]
                 squares, weights = Crops.of(parts).squares(network)
                 total, count = total + float(squares), count + float(weights)
@@ -202,7 +205,7 @@ class BfnTask(Task):
     def finish(self, network: nn.Module) -> dict[str, Any]:
         """The own-pixel step, for one file whose channels have each one noise."""
         assert isinstance(network, BlindFeatureNetwork)
-        if len(self.frames) > 1 or self.network.scan is not None:
+        if len(self.frames) > 1:
             return {}
         network.to(self.device)
         found = choose_own_pixel(network, self.frames, self.crop_px)
