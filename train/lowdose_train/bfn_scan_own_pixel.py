@@ -64,7 +64,7 @@ def choose_scan_own_pixel(
     electrons = counts and abs(found.gain - 1) < MOST_OFF
     line = NoiseLine(0.0, 1.0) if electrons else found
     held_out = residuals(network, frames, frames.held_out, tile_px, classes)
-    variance = line.at(held_out.blind.clamp(min=0))
+    variance = line.constant + line.gain * held_out.blind  # below nothing here and there, right on average
     errors, variances = (held_out.by_class(values) for values in (held_out.left.square() - variance, variance))
     ratios = errors_to_noise(errors, variances, 0.0 if electrons else LINE_ERROR)
     if ratios.any():

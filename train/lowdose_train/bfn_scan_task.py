@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,19 +58,14 @@ class BfnScanTask(BfnTask):
         return read_scan(path, axes, settings.max_stack_mb)
 
     def taps_of(self, n_frames: int) -> NDArray[np.int_]:
-        n_y, n_x = self.scan_shape
-        positions = [(y, x) for y in range(n_y) for x in range(n_x)]
-        return np.array(
-            [[neighbour(y, dy, n_y) * n_x + neighbour(x, dx, n_x) for dy, dx in self.fitted.taps] for y, x in positions]
-        )
+        return scan_taps(self.fitted.taps, self.scan_shape)
 
     def moments(self, frames: Array, taps: NDArray[np.int_]) -> tuple[Tensor, Tensor]:
         """None: the patterns are normalised already."""
         return torch.zeros(len(frames), 1), torch.ones(len(frames), 1)
 
     def error_weights(self, frames: Array) -> Tensor:
-        weights = torch.from_numpy(self.fitted.scale[0]) ** BRIGHTNESS_WEIGHT
-        return weights / weights.mean()
+        return error_weights(self.fitted)
 
     def finish(self, network: nn.Module) -> dict[str, Any]:
         """The own-pixel step."""
@@ -79,3 +74,16 @@ class BfnScanTask(BfnTask):
         found = choose_scan_own_pixel(network, self.frames[0], self.crop_px, self.counts)
         network.cpu()
         return {"own_pixel": [found]}
+
+
+def scan_taps(taps: Sequence[tuple[int, int]], shape: tuple[int, ...]) -> NDArray[np.int_]:
+    """The numbers of the patterns that the network sees for each of a scan of a shape, (n_patterns, n_taps)."""
+    n_y, n_x = shape
+    positions = [(y, x) for y in range(n_y) for x in range(n_x)]
+    return np.array([[neighbour(y, dy, n_y) * n_x + neighbour(x, dx, n_x) for dy, dx in taps] for y, x in positions])
+
+
+def error_weights(fitted: BlindFilter) -> Tensor:
+    """(height, width): what the error of a pixel counts, one on average."""
+    weights = torch.from_numpy(fitted.scale[0]) ** BRIGHTNESS_WEIGHT
+    return weights / weights.mean()
