@@ -36,8 +36,8 @@ class LinearFilter(nn.Module):
 
 
 class ScanPlanes(nn.Module):
-    """What makes patterns of a scan into planes, (pattern - level) / scale: level, scale (1, height, width). taps:
-    (dy, dx) over the scan, (n_taps, 2)."""
+    """What makes patterns of a scan into planes, (pattern - level) / scale: level, scale (1, height, width), or
+    (1, 1, 1) for patterns of any size. taps: (dy, dx) over the scan, (n_taps, 2)."""
 
     level: Tensor
     scale: Tensor
@@ -48,6 +48,10 @@ class ScanPlanes(nn.Module):
         self.register_buffer("level", torch.zeros(1, height, width))
         self.register_buffer("scale", torch.ones(1, height, width))
         self.register_buffer("taps", torch.zeros(n_taps, 2, dtype=torch.int64))
+
+    @property
+    def any_size(self) -> bool:
+        return self.level.numel() == 1
 
 
 class Features(nn.Module):

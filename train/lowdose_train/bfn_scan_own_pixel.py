@@ -16,8 +16,10 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
+from lowdose.wiener.scan import smooth
 from lowdose_train.bfn import BlindFeatureNetwork
 from lowdose_train.bfn_data import Crops, TrainingFrames
 from lowdose_train.bfn_own_pixel import SCORES, Floats, NoiseLine
@@ -27,8 +29,10 @@ N_CLASSES = 6
 MOST_PIXELS = 2e6
 """That the noise is estimated from."""
 BATCH = 32
-MOST_OFF = 0.1
-"""Of the gain from 1, for counts to be taken as electrons."""
+DARK = 0.05
+"""Electrons per pixel: where there are fewer, nearly all values are 0 and 1."""
+MOST_DARK = 1.3
+"""Mean square of counts over their mean, in dark pixels; 1 + the brightness if they are electrons."""
 LINE_ERROR = 0.03
 """Of a noise variance that is estimated, as a share of it: so far off it was on simulated scans."""
 
@@ -48,33 +52,33 @@ class Residuals:
 
 
 def choose_scan_own_pixel(
-    network: BlindFeatureNetwork, frames: TrainingFrames, tile_px: int, counts: bool
+    network: BlindFeatureNetwork, frames: TrainingFrames, tile_px: int, electrons: bool
 ) -> dict[str, Any]:
     """Set the network's own-pixel step, class by class, where it lowers the estimated error; says what was found.
 
-    counts: whether all values of the scan are whole numbers from 0 up. If then the gain that is found is near 1, they
-    are electrons, and the noise is taken as Poisson's. A step with the share a = e / (e + v) lowers the risk
-    mean (1 - a)^2 (y - d)^2 + 2 a v (Stein 1981) by e a; it is taken where e, on tiles that were not learned from, is
-    known to be above nothing.
+    electrons: whether the scan is known to be counts of them (`counted_electrons`), whose noise is Poisson's. A step
+    with the share a = e / (e + v) lowers the risk mean (1 - a)^2 (y - d)^2 + 2 a v (Stein 1981) by e a; it is taken
+    where e, on tiles that were not learned from, is known to be above nothing.
     """
     assert network.scan is not None
     level, classes = network.scan.level[0], brightness_classes(network)
     network.own_pixel.values.zero_()
     found = fitted_noise(residuals(network, frames, some_tiles(frames, tile_px), tile_px, classes))
-    electrons = counts and abs(found.gain - 1) < MOST_OFF
     line = NoiseLine(0.0, 1.0) if electrons else found
     held_out = residuals(network, frames, frames.held_out, tile_px, classes)
-    variance = line.constant + line.gain * held_out.blind  # below nothing here and there, right on average
-    errors, variances = (held_out.by_class(values) for values in (held_out.left.square() - variance, variance))
-    ratios = errors_to_noise(errors, variances, 0.0 if electrons else LINE_ERROR)
+    squares, brightness = (held_out.by_class(values) for values in (held_out.left.square(), held_out.blind))
+    means = [max(float(values.mean()), 0.0) if len(values) else 0.0 for values in brightness]
+    noises = [line.constant + line.gain * mean for mean in means]
+    ratios = errors_to_noise(squares, noises, 0.0 if electrons else LINE_ERROR)
     if ratios.any():
         noise = line.at(level.clamp(min=0)) / network.scan.scale[0].square()
         network.own_pixel.values[0, 0] = torch.from_numpy(ratios).to(noise)[classes] * noise
         network.own_pixel.values[0, 1] = noise
+    noise_variance = sum(v * len(values) for v, values in zip(noises, squares, strict=True)) / held_out.left.numel()
     return {
         "used": network.own_pixel.used,
-        "error_variance": float((held_out.left.square() - variance).mean()),
-        "noise_variance": float(variance.mean()),
+        "error_variance": float(held_out.left.square().mean()) - noise_variance,
+        "noise_variance": noise_variance,
         "gain": found.gain,
         "read_noise": found.constant**0.5,
         "electrons": electrons,
@@ -82,11 +86,22 @@ def choose_scan_own_pixel(
     }
 
 
+def counted_electrons(scan: NDArray[np.float32]) -> bool:
+    """Whether a scan (scan_y, scan_x, height, width) holds counts of single electrons, from its dark pixels."""
+    if scan.min() < 0 or not (scan == np.rint(scan)).all():
+        return False
+    dark = scan[:, :, smooth(scan.mean(axis=(0, 1))) < DARK]
+    return bool(0 < np.square(dark).sum(dtype=np.float64) < MOST_DARK * dark.sum(dtype=np.float64))
+
+
 def brightness_classes(network: BlindFeatureNetwork) -> Tensor:
-    """The class of each detector pixel, (height, width), the darkest 0."""
+    """The class of each detector pixel, (height, width), the darkest 0.
+
+    By a smoothed mean pattern: the darkest pixels of the pattern itself are those whose noise was below nothing.
+    """
     assert network.scan is not None
-    level, scale = network.scan.level[0].flatten(), network.scan.scale[0].flatten().double()
-    order = torch.argsort(level, stable=True)
+    level, scale = smooth(network.scan.level[0].cpu().numpy()), network.scan.scale[0].flatten().double()
+    order = torch.argsort(torch.from_numpy(level).to(scale.device).flatten(), stable=True)
     below = torch.cumsum(scale[order], 0) - scale[order]
     classes = torch.empty_like(order)
     classes[order] = (N_CLASSES * below / scale.sum()).long().clamp(max=N_CLASSES - 1)
@@ -164,20 +179,20 @@ def mean_of_four(planes: Tensor) -> Tensor:
     return F.avg_pool2d(planes[:, None], 2, stride=1)[:, 0]
 
 
-def errors_to_noise(errors: list[Floats], variances: list[Floats], line_error: float) -> Floats:
-    """e / v of each class from (y - d)^2 - v and v of its pixels; 0 where it is not known to be above nothing.
+def errors_to_noise(squares: list[Floats], noises: list[float], line_error: float) -> Floats:
+    """e / v of each class from (y - d)^2 of its pixels and v; 0 where it is not known to be above nothing.
 
     It is the mean of all classes, which is known best, but for those that are certainly not like the others.
     line_error: that of v, as a share of it.
     """
-    found, uncertain = np.zeros(len(errors)), np.full(len(errors), np.inf)
-    for number, (values, noise) in enumerate(zip(errors, variances, strict=True)):
-        if len(values) > 1 and noise.mean() > 0:
-            found[number] = values.mean() / noise.mean()
-            uncertain[number] = max(float(values.std()), 1e-15) / len(values) ** 0.5 / noise.mean()
+    found, uncertain = np.zeros(len(squares)), np.full(len(squares), np.inf)
+    for number, (values, noise) in enumerate(zip(squares, noises, strict=True)):
+        if len(values) > 1 and noise > 0:
+            found[number] = values.mean() / noise - 1
+            uncertain[number] = max(float(values.std()), 1e-15) / len(values) ** 0.5 / noise
     weights = uncertain**-2.0
     if not weights.any():
-        return np.zeros(len(errors))
+        return np.zeros(len(squares))
     mean, of_mean = (weights * found).sum() / weights.sum(), weights.sum() ** -0.5
     alike = np.abs(found - mean) < SCORES * uncertain
     ratios, uncertain = np.where(alike, mean, found), np.where(alike, of_mean, uncertain)

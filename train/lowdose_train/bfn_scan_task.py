@@ -16,7 +16,7 @@ from lowdose.sample import neighbour
 from lowdose.wiener import BlindFilter, fit_scan
 from lowdose_train.bfn import BlindFeatureNetwork
 from lowdose_train.bfn_data import middle_of_scan
-from lowdose_train.bfn_scan_own_pixel import choose_scan_own_pixel
+from lowdose_train.bfn_scan_own_pixel import choose_scan_own_pixel, counted_electrons
 from lowdose_train.bfn_task import BfnTask
 from lowdose_train.data import Array, check_frames, read_scan
 from lowdose_train.settings import Settings
@@ -45,7 +45,7 @@ class BfnScanTask(BfnTask):
             raise LowdoseError(f"bfn-4d learns from one scan; given {len(stacks)}")
         check_frames(name, scan, AXES)
         part = np.asarray(middle_of_scan(scan), np.float32)
-        self.counts = bool(part.min() >= 0 and (part == np.rint(part)).all())
+        self.electrons = counted_electrons(part)
         self.fitted = fit_scan(part, scan.mean(axis=(0, 1), dtype=np.float32), self.settings.blind_px)
         self.scan_shape = part.shape[:2]
         return [((part - self.fitted.level[0]) / self.fitted.scale[0]).reshape(-1, 1, *part.shape[2:])]
@@ -71,7 +71,7 @@ class BfnScanTask(BfnTask):
         """The own-pixel step."""
         assert isinstance(network, BlindFeatureNetwork)
         network.to(self.device)
-        found = choose_scan_own_pixel(network, self.frames[0], self.crop_px, self.counts)
+        found = choose_scan_own_pixel(network, self.frames[0], self.crop_px, self.electrons)
         network.cpu()
         return {"own_pixel": [found]}
 

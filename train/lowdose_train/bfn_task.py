@@ -17,7 +17,15 @@ from lowdose.sample import neighbour
 from lowdose.wiener import BlindFilter, fit_movie
 from lowdose_train import bfn_start
 from lowdose_train.bfn import BlindFeatureNetwork
-from lowdose_train.bfn_data import MOST_SCORED_TILES, SMALLEST_PX, Crops, TrainingFrames, learned_part, prepare_frames, window_moments
+from lowdose_train.bfn_data import (
+    MOST_SCORED_TILES,
+    SMALLEST_PX,
+    Crops,
+    TrainingFrames,
+    learned_part,
+    prepare_frames,
+    window_moments,
+)
 from lowdose_train.bfn_own_pixel import choose_own_pixel
 from lowdose_train.data import Array, check_frames, read_channels
 from lowdose_train.settings import Settings

@@ -6,17 +6,20 @@ not in seconds, so that the same command gives the same weights on the same kind
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
 
-from lowdose.simulate import haadf_movie, hrtem_movie, particle_movie, stem_movie
+from lowdose.simulate import diffraction_scan, haadf_movie, hrtem_movie, particle_movie, stem_movie
 from lowdose_train.bfn_simulated import SimulatedBfnTask
+from lowdose_train.bfn_simulated_scan import SimulatedScanTask
 from lowdose_train.bundled_udvd import Scenes, drawn, shuffled
 from lowdose_train.loop import train
 from lowdose_train.settings import Settings
+from lowdose_train.task import Task
 
 FIRST_SEED = 1000
 SIDE_PX = 160
@@ -25,6 +28,11 @@ HRTEM_ANGSTROM = (0.05, 0.22)
 STEM_ANGSTROM = (0.1, 0.26)
 HAADF_ANGSTROM = (0.1, 0.24)
 N_HRTEM, N_STEM, N_PARTICLES, N_HAADF = 30, 20, 16, 30
+N_SCANS = 160
+PATTERNS_PX = (48, 160)
+SCAN_SIDES = (4, 11)
+FLAT = 8
+"""Every so many scans one is of a plain field, of which nothing may be made."""
 ELEMENTS = ("Al", "Ni", "Cu", "Pd", "Ag", "Pt", "Au")
 
 
@@ -75,11 +83,29 @@ def image_scenes() -> Scenes:
     return shuffled(scenes)
 
 
+def scan_scenes() -> Scenes:
+    """Clean scans (scan_y, scan_x, height, width) of polycrystalline films, and plain fields, of many sizes."""
+    scenes: Scenes = {}
+    for seed in range(FIRST_SEED, FIRST_SEED + N_SCANS):
+        rng = np.random.default_rng([seed, 8])
+        (scan_y, scan_x), height = rng.integers(*SCAN_SIDES, 2).tolist(), round(drawn(seed, PATTERNS_PX))
+        width = round(height * rng.uniform(0.8, 1.25))
+        if seed % FLAT == 0:
+            edge = int(rng.integers(0, width))  # nothing on one side of it
+            plain = np.where(np.arange(width) < edge, np.float32(rng.choice([0.0, 0.1, 1.0])), np.float32(1))
+            scenes[f"plain, seed {seed}"] = np.broadcast_to(plain, (scan_y, scan_x, height, width))
+            continue
+        scene = diffraction_scan(seed, scan_y=scan_y, scan_x=scan_x, height=height, width=width)
+        scenes[f"diffraction, seed {seed}"] = scene.clean
+    return shuffled(scenes)
+
+
 SHARED = Settings(method="bfn", linear_px=15, epochs=120, learning_rate=3e-3, averaging=0.995, patience_epochs=1000)
-MODELS = {
-    "bfn": ({"taps": 7}, movie_scenes),
-    "bfn-dual": ({"taps": 5}, dual_scenes),
-    "bfn-image": ({"taps": 1, "linear_px": 21}, image_scenes),
+MODELS: dict[str, tuple[dict[str, Any], Callable[[], Scenes], type[Task]]] = {
+    "bfn": ({"taps": 7}, movie_scenes, SimulatedBfnTask),
+    "bfn-dual": ({"taps": 5}, dual_scenes, SimulatedBfnTask),
+    "bfn-image": ({"taps": 1, "linear_px": 21}, image_scenes, SimulatedBfnTask),
+    "bfn-4d": ({"method": "bfn-4d", "epochs": 200}, scan_scenes, SimulatedScanTask),
 }
 
 
@@ -93,10 +119,10 @@ MODELS = {
 @click.option("--threads", type=int, help="CPU threads of PyTorch, and processes that fit the filters.")
 def main(name: str, out: Path, **flags: Any) -> None:
     """Train the bundled model NAME; its checkpoint is OUT/NAME/best.pt."""
-    values, scenes = MODELS[name]
+    values, scenes, task_type = MODELS[name]
     given = {flag: value for flag, value in flags.items() if value is not None}
     settings = Settings.from_mapping(SHARED.to_mapping() | values | given)
-    result = train(settings, scenes(), out / name, show_progress=True, say=click.echo, task_type=SimulatedBfnTask)
+    result = train(settings, scenes(), out / name, show_progress=True, say=click.echo, task_type=task_type)
     click.echo(f"{name}: {result.metrics}")
 
 
