@@ -109,7 +109,7 @@ def bfn_model(network: BlindFeatureNetwork, metadata: dict[str, Any], *, any_siz
     """The graph of a network.
 
     Inputs: per tap frame_i, float32 (batch, n_channels, height, width), and of movies offset and scale, float32 (batch,
-    n_channels, 1, 1). Over a scan level and scale are weights, for patterns of one size, or of any where they are of one
+    n_channels, 1, 1). Over a scan level and scale are weights, for patterns of one size, or of any if they are of one
     pixel (any_size: cut to that, to measure memory). Output: denoised, of the shape of a frame.
     """
     n_channels, n_taps, scan = network.n_channels, network.n_taps, network.scan
@@ -120,7 +120,7 @@ def bfn_model(network: BlindFeatureNetwork, metadata: dict[str, Any], *, any_siz
     if scan is not None:
         level, spread = "scan.level", "scan.scale"
         for name, plane in ((level, scan.level), (spread, scan.scale)):
-            graph.weights.append(numpy_helper.from_array(plane[None, :, part, part].numpy(), name))
+            graph.weights.append(numpy_helper.from_array(plane[:, part, part].numpy(), name))
         size = size if any_size or scan.any_size else pattern_px(scan.level)
     planes = [graph.add("Div", graph.add("Sub", f"frame_{i}", level), spread) for i in range(n_taps)]
     weights = node_weights(network)

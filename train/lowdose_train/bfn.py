@@ -35,7 +35,19 @@ class LinearFilter(nn.Module):
         return self.weight.view(n_channels, -1, n_channels, side, side).sum(1)
 
 
-class ScanPlanes(nn.Module):
+class Optional(nn.Module):
+    """A module whose buffers a model file need not hold, because they are in its other weights: there they are as in a
+    new network. Planes of another pattern size take the place of the module's own."""
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        for name, buffer in self.named_buffers():
+            loaded = state_dict.setdefault(prefix + name, buffer)
+            if loaded.shape != buffer.shape:
+                setattr(self, name, torch.empty_like(loaded, device=buffer.device))
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+
+
+class ScanPlanes(Optional):
     """What makes patterns of a scan into planes, (pattern - level) / scale: level, scale (1, height, width), or
     (1, 1, 1) for patterns of any size. taps: (dy, dx) over the scan, (n_taps, 2)."""
 
@@ -62,16 +74,6 @@ class Features(nn.Module):
         self.mix = nn.Parameter(torch.zeros(n_channels, n_features, n_planes))
         self.vertical = nn.Parameter(torch.zeros(n_channels, n_features, side_px))
         self.horizontal = nn.Parameter(torch.zeros(n_channels, n_features, side_px))
-
-
-class Optional(nn.Module):
-    """A module whose buffers a model file does not hold, because they are in its other weights: there they are as in a
-    new network."""
-
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
-        for name, buffer in self.named_buffers():
-            state_dict.setdefault(prefix + name, buffer)
-        super()._load_from_state_dict(state_dict, prefix, *rest)
 
 
 class Perceptron(Optional):

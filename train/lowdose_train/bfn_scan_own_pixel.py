@@ -62,7 +62,7 @@ def choose_scan_own_pixel(
     """
     assert network.scan is not None
     level, classes = network.scan.level[0], brightness_classes(network)
-    network.own_pixel.values.zero_()
+    network.own_pixel.values = torch.zeros(1, 3, *level.shape, device=level.device)
     found = fitted_noise(residuals(network, frames, some_tiles(frames, tile_px), tile_px, classes))
     line = NoiseLine(0.0, 1.0) if electrons else found
     held_out = residuals(network, frames, frames.held_out, tile_px, classes)

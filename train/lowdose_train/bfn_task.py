@@ -276,6 +276,9 @@ def set_filter(network: BlindFeatureNetwork, fitted: BlindFilter) -> None:
     weights = torch.from_numpy(fitted.weights[len(fitted.weights) // 2])  # (out, taps, in, side, side)
     network.filter.weight.copy_(weights.flatten(1, 2))
     if network.scan is not None:
-        network.scan.level.copy_(torch.from_numpy(fitted.level))
-        network.scan.scale.copy_(torch.from_numpy(fitted.scale))
-        network.scan.taps.copy_(torch.tensor(fitted.taps))
+        device = network.scan.level.device
+        network.scan.level = torch.from_numpy(fitted.level).to(
+            device
+        )  # not copied: those of a file may be of one pixel
+        network.scan.scale = torch.from_numpy(fitted.scale).to(device)
+        network.scan.taps = torch.tensor(fitted.taps, device=device)

@@ -28,9 +28,10 @@ HRTEM_ANGSTROM = (0.05, 0.22)
 STEM_ANGSTROM = (0.1, 0.26)
 HAADF_ANGSTROM = (0.1, 0.24)
 N_HRTEM, N_STEM, N_PARTICLES, N_HAADF = 30, 20, 16, 30
-N_SCANS = 160
-PATTERNS_PX = (48, 160)
-SCAN_SIDES = (4, 11)
+N_SCANS = 128
+WINDOW_PX = 80
+DETECTOR_PX = (WINDOW_PX, 224)
+SCAN_SIDES = (6, 20)
 FLAT = 8
 """Every so many scans one is of a plain field, of which nothing may be made."""
 ELEMENTS = ("Al", "Ni", "Cu", "Pd", "Ag", "Pt", "Au")
@@ -84,19 +85,24 @@ def image_scenes() -> Scenes:
 
 
 def scan_scenes() -> Scenes:
-    """Clean scans (scan_y, scan_x, height, width) of polycrystalline films, and plain fields, of many sizes."""
+    """Clean scans (scan_y, scan_x, WINDOW_PX, WINDOW_PX) of polycrystalline films, and plain fields.
+
+    A window somewhere on a detector of any size: so disks of many sizes come from patterns of one.
+    """
     scenes: Scenes = {}
     for seed in range(FIRST_SEED, FIRST_SEED + N_SCANS):
         rng = np.random.default_rng([seed, 8])
-        (scan_y, scan_x), height = rng.integers(*SCAN_SIDES, 2).tolist(), round(drawn(seed, PATTERNS_PX))
-        width = round(height * rng.uniform(0.8, 1.25))
+        scan_y, scan_x = rng.integers(*SCAN_SIDES, 2).tolist()
         if seed % FLAT == 0:
-            edge = int(rng.integers(0, width))  # nothing on one side of it
-            plain = np.where(np.arange(width) < edge, np.float32(rng.choice([0.0, 0.1, 1.0])), np.float32(1))
-            scenes[f"plain, seed {seed}"] = np.broadcast_to(plain, (scan_y, scan_x, height, width))
+            edge = int(rng.integers(0, WINDOW_PX))  # less, or nothing, on one side of it
+            row = np.where(np.arange(WINDOW_PX) < edge, rng.choice([0.0, 0.1, 1.0]), 1.0).astype(np.float32)
+            scenes[f"plain, seed {seed}"] = np.broadcast_to(row, (scan_y, scan_x, WINDOW_PX, WINDOW_PX))
             continue
-        scene = diffraction_scan(seed, scan_y=scan_y, scan_x=scan_x, height=height, width=width)
-        scenes[f"diffraction, seed {seed}"] = scene.clean
+        side = round(drawn(seed, DETECTOR_PX))
+        scene = diffraction_scan(seed, scan_y=scan_y, scan_x=scan_x, height=side, width=side)
+        y, x = rng.integers(0, side - WINDOW_PX + 1, 2)
+        window = scene.clean[:, :, y : y + WINDOW_PX, x : x + WINDOW_PX]
+        scenes[f"diffraction, seed {seed}, {side} px"] = np.ascontiguousarray(window)
     return shuffled(scenes)
 
 
@@ -105,7 +111,7 @@ MODELS: dict[str, tuple[dict[str, Any], Callable[[], Scenes], type[Task]]] = {
     "bfn": ({"taps": 7}, movie_scenes, SimulatedBfnTask),
     "bfn-dual": ({"taps": 5}, dual_scenes, SimulatedBfnTask),
     "bfn-image": ({"taps": 1, "linear_px": 21}, image_scenes, SimulatedBfnTask),
-    "bfn-4d": ({"method": "bfn-4d", "epochs": 200}, scan_scenes, SimulatedScanTask),
+    "bfn-4d": ({"method": "bfn-4d", "epochs": 160, "batch_size": 16}, scan_scenes, SimulatedScanTask),
 }
 
 
