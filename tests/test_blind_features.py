@@ -194,7 +194,8 @@ def test_in_the_core_with_kernels_and_without(tmp_path):
         ("w1", (1, 32, 24), "w1 is 1x32x24, not 1x32x25"),
         ("b1", (1, 31), "b1 is 1x31, not 1x32"),
         ("w2", (1, 32, 31), "w2 is 1x32x31, not 1x32x32"),
-        ("w3", (1, 1, 32), "w3 is 1x1x32, not 1x32"),
+        ("w3", (1, 32), "w3 is 1x32, not 1x89"),
+        ("w3", (1, 1, 89), "w3 is 1x1x89, not 1x89"),
         ("b3", (), "b3 is a scalar, not 1"),
     ],
 )

@@ -45,6 +45,19 @@ void pack_vector(const float* from, int n, int group, std::vector<float>& packed
     packed.resize(count(tiles_along(n, group), group), 0.0f);
 }
 
+// The features enter a neuron linearly, so the own pixels that are taken away from them become further inputs of it.
+// neuron: its weights of L and the features. Appends those of L, the own pixels and the features.
+void fold_own(const float* neuron, const float* own, int n_features, int n_own, std::vector<float>& folded) {
+    folded.push_back(neuron[0]);
+    for (int i = 0; i < n_own; ++i) {
+        double sum = 0;
+        for (int f = 0; f < n_features; ++f)
+            sum -= static_cast<double>(neuron[f + 1]) * static_cast<double>(own[count(f, n_own) + count(i)]);
+        folded.push_back(static_cast<float>(sum));
+    }
+    folded.insert(folded.end(), neuron + 1, neuron + n_features + 1);
+}
+
 struct alignas(64) Line {
     float pixels[16];
 };
@@ -69,25 +82,6 @@ Spares<TileMemory>& spares() {
 
 BlindFeatures::BlindFeatures(InstructionSet set) : kernel_(kernel_for(set)) {}
 
-// The features enter the perceptron's first layer linearly, so the own pixels that are taken away from them become
-// further inputs of it: w1 of L, the own pixels, the features.
-void BlindFeatures::fold_own(const BlindFeaturesWeights& weights, size_t channel) {
-    const int n_own = weights.own_side * weights.own_side, n = weights.n_features;
-    const float* own = weights.own + channel * count(n, n_own);
-    w1_.clear();
-    for (int out = 0; out < weights.n_hidden_1; ++out) {
-        const float* w1 = weights.w1 + channel * count(weights.n_hidden_1, n + 1) + count(out, n + 1);
-        w1_.push_back(w1[0]);
-        for (int i = 0; i < n_own; ++i) {
-            double sum = 0;
-            for (int f = 0; f < n; ++f)
-                sum -= static_cast<double>(w1[f + 1]) * static_cast<double>(own[count(f, n_own) + count(i)]);
-            w1_.push_back(static_cast<float>(sum));
-        }
-        w1_.insert(w1_.end(), w1 + 1, w1 + n + 1);
-    }
-}
-
 void BlindFeatures::prepare(const BlindFeaturesWeights& weights) {
     const BlockSizes& sizes = kernel_.sizes;
     const int n = weights.n_features, h1 = weights.n_hidden_1, h2 = weights.n_hidden_2;
@@ -100,6 +94,7 @@ void BlindFeatures::prepare(const BlindFeaturesWeights& weights) {
     margin_x_ = sees_filtered ? weights.width / 2 : 0;
     packed_.resize(n_channels);
     networks_.clear();
+    std::vector<float> folded;
     for (size_t c = 0; c < n_channels; ++c) {
         Packed& packed = packed_[c];
         const int n_mixed = sees_filtered ? n_planes + 1 : n_planes;
@@ -108,13 +103,21 @@ void BlindFeatures::prepare(const BlindFeaturesWeights& weights) {
         pack_matrix(weights.mix + c * count(n, n_planes + 1), n, n_mixed, n_planes + 1, sizes.mix_outputs, packed.mix);
         pack_vector(weights.vertical + c * count(n, weights.height), n * weights.height, 1, packed.vertical);
         pack_vector(weights.horizontal + c * count(n, weights.width), n * weights.width, 1, packed.horizontal);
-        fold_own(weights, c);
-        const int n_inputs = 1 + weights.own_side * weights.own_side + n;
-        pack_matrix(w1_.data(), h1, n_inputs, n_inputs, sizes.layer_outputs, packed.w1);
+        const int n_own = weights.own_side * weights.own_side, n_inputs = 1 + n_own + n;
+        const float* own = weights.own + c * count(n, n_own);
+        const float* w1 = weights.w1 + c * count(h1, 1 + n);
+        const float* w3 = weights.w3 + c * count(1 + n + h1 + h2);
+        folded.clear();
+        for (int out = 0; out < h1; ++out) fold_own(w1 + count(out, 1 + n), own, n, n_own, folded);
+        pack_matrix(folded.data(), h1, n_inputs, n_inputs, sizes.layer_outputs, packed.w1);
         pack_vector(weights.b1 + c * count(h1), h1, sizes.layer_outputs, packed.b1);
         pack_matrix(weights.w2 + c * count(h2, h1), h2, h1, h1, sizes.layer_outputs, packed.w2);
         pack_vector(weights.b2 + c * count(h2), h2, sizes.layer_outputs, packed.b2);
-        pack_vector(weights.w3 + c * count(h2), h2, sizes.layer_outputs, packed.w3);
+        folded.clear();
+        fold_own(w3, own, n, n_own, folded);
+        pack_vector(folded.data(), n_inputs, 1, packed.w3_inputs);
+        pack_vector(w3 + 1 + n, h1, sizes.layer_outputs, packed.w3_hidden_1);
+        pack_vector(w3 + 1 + n + h1, h2, sizes.layer_outputs, packed.w3_hidden_2);
         networks_.push_back({n_planes,
                              weights.linear_height,
                              weights.linear_width,
@@ -136,7 +139,9 @@ void BlindFeatures::prepare(const BlindFeaturesWeights& weights) {
                              packed.b1.data(),
                              packed.w2.data(),
                              packed.b2.data(),
-                             packed.w3.data(),
+                             packed.w3_inputs.data(),
+                             packed.w3_hidden_1.data(),
+                             packed.w3_hidden_2.data(),
                              weights.b3[c]});
     }
 }

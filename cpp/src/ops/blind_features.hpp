@@ -36,17 +36,15 @@ public:
 private:
     // A network's weights in the order in which they are used.
     struct Packed {
-        std::vector<float> linear, mix, vertical, horizontal, w1, b1, w2, b2, w3;
+        std::vector<float> linear, mix, vertical, horizontal, w1, b1, w2, b2, w3_inputs, w3_hidden_1, w3_hidden_2;
     };
 
     size_t tiles_per_channel(int margin_y, int margin_x) const;
     Tile tile_at(size_t index, int margin_y, int margin_x) const;
-    void fold_own(const BlindFeaturesWeights& weights, size_t channel);
 
     const FeatureKernel& kernel_;
     std::vector<Packed> packed_;
     std::vector<PackedFeatures> networks_;
-    std::vector<float> w1_;            // of a channel, with what the features' own pixels take away
     int margin_y_ = 0, margin_x_ = 0;  // around the frame, where features look at the linear filter's result
     std::vector<Plane> planes_;        // of the frames
     std::vector<float> filtered_;      // the linear filter's results, margins included

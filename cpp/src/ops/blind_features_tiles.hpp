@@ -40,7 +40,10 @@ struct PackedFeatures {
     const float* b1;  // (n_hidden_1)
     const float* w2;  // (n_hidden_2 / layer_outputs, n_hidden_1, layer_outputs)
     const float* b2;  // (n_hidden_2)
-    const float* w3;  // (n_hidden_2)
+    // Of the last layer, which sees the inputs and both hidden layers.
+    const float* w3_inputs;    // (n_inputs)
+    const float* w3_hidden_1;  // (n_hidden_1)
+    const float* w3_hidden_2;  // (n_hidden_2)
     float b3;
 };
 
