@@ -21,7 +21,8 @@ class BlindFeatures {
 public:
     explicit BlindFeatures(InstructionSet set);
 
-    // Copies the weights into the order in which they are used.
+    // Copies the weights into the order in which they are used. Planes without weights and the margin of the linear
+    // filters' window that holds zeros alone are left out.
     void prepare(const BlindFeaturesWeights& weights);
 
     // planes: n_taps * n_channels of (height, width); out: n_channels of them. Both must stay until the last tile is
@@ -46,7 +47,8 @@ private:
     std::vector<Packed> packed_;
     std::vector<PackedFeatures> networks_;
     int margin_y_ = 0, margin_x_ = 0;  // around the frame, where features look at the linear filter's result
-    std::vector<Plane> planes_;        // of the frames
+    std::vector<int> used_planes_;     // of the frames, in order
+    std::vector<Plane> planes_;        // those
     std::vector<float> filtered_;      // the linear filter's results, margins included
     int height_ = 0, width_ = 0;
     float* out_ = nullptr;

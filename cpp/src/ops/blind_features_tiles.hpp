@@ -24,7 +24,7 @@ struct Tile {
 // The networks of one output channel, in the order in which its numbers are used. Lengths are padded with zeros as the
 // BlockSizes of the instruction set ask for.
 struct PackedFeatures {
-    int n_planes;                     // of the frames
+    int n_planes;                     // of the frames, those with weights
     int linear_height, linear_width;  // odd
     const float* linear;              // (n_planes, linear_width, linear_height)
     float linear_bias;
