@@ -119,6 +119,9 @@ def blind_features(n_taps: int, shapes: Mapping[str, Sequence[int]]) -> Function
       and the second's, in this order. Its result is added to L.
 
     Output: (batch, C, height, width). Outside the frames are zeros; L there is that of the frames with zeros around.
+
+    The compiled kernel leaves out the planes that no linear filter and no mixture gives a weight other than zero, and
+    a margin of zeros around the linear filters: a file may be made for more than its filter turns out to need.
     """
     ly, lx = shapes["linear"][2:]
     ry, rx = shapes["vertical"][-1] // 2, shapes["horizontal"][-1] // 2
