@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from lowdose.errors import LowdoseError
 from lowdose.wiener.blind_filter import BlindFilter
-from lowdose.wiener.covariance import NOTHING, Covariances, covariances
+from lowdose.wiener.covariance import Covariances, covariances
 from lowdose.wiener.predictor import Prediction, predict, window
 
 FRAMES = (1, 3, 5, 7, 11, 13)
@@ -30,7 +30,6 @@ def fit_movie(
     max_frames: int = FRAMES[-1],
     largest_px: int | None = None,
     hidden_px: int = 1,
-    left_out: slice = NOTHING,
 ) -> BlindFilter:
     """Fit to runs of consecutive frames, each (n_frames, n_channels, height, width); one frame is enough.
 
@@ -38,8 +37,8 @@ def fit_movie(
     whatever the window. level: per channel, subtracted; the mean where it is None. window_frames: how many frames the
     window has, one of FRAMES; chosen where it is None, up to max_frames. largest_px: its largest diameter; None:
     LARGEST_DIAMETER_PX, for single frames the larger of DIAMETERS_OF_IMAGE_PX. hidden_px: side of the square around a
-    pixel that is left out, 3 where neighbours share noise. left_out: rows that are not fitted to, so that the filter
-    knows nothing of their noise. Raises LowdoseError for pixels that are not finite and for constant frames.
+    pixel that is left out, 3 where neighbours share noise. Raises LowdoseError for pixels that are not finite and for
+    constant frames.
     """
     if not all(np.isfinite(run).all() for run in runs):
         raise LowdoseError("there are NaN or infinite pixels; replace them first")
@@ -52,7 +51,7 @@ def fit_movie(
     if window_frames is not None:
         usable = [window_frames]
     windows = windows_to_try(usable, n_channels, 2 * min(height, width) - 1, largest_px)
-    moments = covariances(runs, level, usable[-1] - 1, 2 * (max(diameter for _, diameter in windows) // 2), left_out)
+    moments = covariances(runs, level, usable[-1] - 1, 2 * (max(diameter for _, diameter in windows) // 2))
     try:
         places, diameter = solve_places(moments, windows, hidden_px)
     except np.linalg.LinAlgError:
@@ -72,6 +71,28 @@ def fit_movie(
     }
     plane = level[:, None, None]
     return BlindFilter(weights, [(0, dt) for dt in range(-reach, reach + 1)], plane, np.ones_like(plane), report)
+
+
+def fit_without(
+    runs: Sequence[NDArray[np.float32]], rows: slice, like: BlindFilter, hidden_px: int = 1
+) -> BlindFilter:
+    """A filter with the window and the level of `like`, fitted to the frames without these rows, of whose noise it
+    then knows nothing: what it leaves there shows how well it predicts. It is for frames inside a sequence only.
+
+    runs, hidden_px: see `fit_movie`. Raises LinAlgError when the covariances contradict each other.
+    """
+    n, radius = len(like.taps), like.radius_px
+    moments = covariances(runs, like.level[:, 0, 0], n - 1, 2 * radius, rows)
+    offsets = window(range(-(n // 2), n // 2 + 1), 2 * radius + 1, like.n_channels)
+    weights = np.zeros((1, *like.weights.shape[1:]), np.float32)
+    errors, optimism = [], []
+    for channel in range(like.n_channels):
+        prediction = predict(moments, channel, offsets, hidden_px)
+        c, dt, dy, dx = prediction.offsets.T
+        weights[0, channel, dt + n // 2, c, dy + radius, dx + radius] = prediction.weights
+        errors.append(prediction.error)
+        optimism.append(prediction.optimism)
+    return replace(like, weights=weights, report=like.report | {"prediction_error": errors, "optimism": optimism})
 
 
 def windows_to_try(frames: list[int], n_channels: int, limit: int, largest_px: int | None) -> list[tuple[int, int]]:
