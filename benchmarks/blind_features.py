@@ -42,11 +42,11 @@ def weights_of(n_taps: int, side: int) -> Weights:
         "vertical": (1, f, side),
         "horizontal": (1, f, side),
         "own": (1, f, 1, 1),
-        "w1": (1, h, f + 1),
+        "w1": (1, h, 1 + f),
         "b1": (1, h),
         "w2": (1, h, h),
         "b2": (1, h),
-        "w3": (1, h),
+        "w3": (1, 1 + f + 2 * h),
         "b3": (1,),
     }
     return {name: random.normal(0, shape[-1] ** -0.5, shape).astype(np.float32) for name, shape in shapes.items()}

@@ -36,11 +36,11 @@ def random_weights(sizes, seed=0):
         "vertical": (c, n, wy),
         "horizontal": (c, n, wx),
         "own": (c, n, side, side),
-        "w1": (c, h1, n + 1),
+        "w1": (c, h1, 1 + n),
         "b1": (c, h1),
         "w2": (c, h2, h1),
         "b2": (c, h2),
-        "w3": (c, h2),
+        "w3": (c, 1 + n + h1 + h2),
         "b3": (c,),
     }
     summed = {"linear": n_taps * c * ly * lx, "own": side**2} | {

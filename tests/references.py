@@ -90,9 +90,9 @@ def blind_features(frames, weights):
             seen = correlate(mixed[None], np.outer(vertical, horizontal)[None])
             neighbours = np.pad(frames[n_taps // 2, c].astype(np.float64), len(own) // 2)
             x.append(seen - correlate(neighbours[None], own[None]))
-        hidden = np.tensordot(w["w1"][c], np.stack(x), 1) + w["b1"][c][:, None, None]
-        hidden = np.tensordot(w["w2"][c], np.maximum(hidden, 0), 1) + w["b2"][c][:, None, None]
-        out[c] = middle + np.tensordot(w["w3"][c], np.maximum(hidden, 0), 1) + w["b3"][c]
+        first = np.maximum(np.tensordot(w["w1"][c], np.stack(x), 1) + w["b1"][c][:, None, None], 0)
+        second = np.maximum(np.tensordot(w["w2"][c], first, 1) + w["b2"][c][:, None, None], 0)
+        out[c] = middle + np.tensordot(w["w3"][c], np.concatenate([x, first, second]), 1) + w["b3"][c]
     return out
 
 

@@ -157,6 +157,94 @@ def test_without_a_feature_of_the_filters_result_no_margin_is_filtered():
     assert_close(run(session(model_of(weights, 3)), frames)[0], references.blind_features(frames[:, 0], weights))
 
 
+def with_zeros_around(weights, more_taps, margin):
+    """The same network for more_taps further frames at both ends, its linear filter's window larger by the margin."""
+    c, before = len(weights["mix"]), [(0, 0)] * 2
+    more, (y, x) = more_taps * c, margin
+    mix = np.pad(weights["mix"][..., :-1], [*before, (more, more)])
+    return weights | {
+        "linear": np.pad(weights["linear"], [(0, 0), (more, more), (y, y), (x, x)]),
+        "mix": np.concatenate([mix, weights["mix"][..., -1:]], axis=2),
+    }
+
+
+@pytest.mark.parametrize(
+    ("sizes", "more_taps", "margin"),
+    [
+        (Sizes(7, 1, 24, (21, 21)), 3, (5, 5)),
+        (OTHERS[0], 1, (2, 0)),
+        (OTHERS[1], 2, (0, 1)),
+        (OTHERS[2], 1, (3, 1)),
+        (OTHERS[4], 2, (1, 8)),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("instructions", INSTRUCTION_SETS)
+def test_nothing_is_computed_for_weights_of_zero_around_the_others(monkeypatch, instructions, sizes, more_taps, margin):
+    """No pixel that only they see comes in, which one that is no number would tell."""
+    use(instructions, monkeypatch)
+    weights = random_weights(sizes)
+    n_taps = sizes.n_taps + 2 * more_taps
+    larger = with_zeros_around(weights, more_taps, margin)
+    runner, larger_runner = session(model_of(weights, sizes.n_taps)), session(model_of(larger, n_taps))
+    for shape in [(1, 1), (45, 150)]:
+        frames = noise((n_taps, 1, sizes.n_channels, *shape))
+        inner = frames[more_taps : more_taps + sizes.n_taps]
+        assert_close(run(larger_runner, frames)[0], references.blind_features(frames[:, 0], larger))
+        frames[:more_taps] = frames[more_taps + sizes.n_taps :] = np.nan
+        frames[n_taps // 2, ..., shape[0] // 2, shape[1] // 2] = np.nan
+        np.testing.assert_array_equal(run(larger_runner, frames), run(runner, inner))
+
+
+def no_linear_filter(weights):
+    weights["linear"][:] = 0
+
+
+def one_weight_beside_the_middle(weights):
+    kept = weights["linear"][1, 2, 3, 1]
+    weights["linear"][:] = 0
+    weights["linear"][1, 2, 3, 1] = kept
+
+
+def own_frame_by_own_pixels_alone(weights):
+    weights["linear"][:, 2:4] = 0
+    weights["mix"][..., 2:4] = 0
+
+
+def each_channel_its_planes(weights):
+    """Plane 0 is the first channel's, plane 1 nobody's, plane 4 the second's for its features, 5 for its filter."""
+    weights["linear"][0, [1, 4, 5]] = weights["linear"][1, [0, 1, 4]] = 0
+    weights["mix"][0][:, [1, 4, 5]] = weights["mix"][1][:, [0, 1, 5]] = 0
+
+
+@pytest.mark.parametrize(
+    "put_zeros",
+    [no_linear_filter, one_weight_beside_the_middle, own_frame_by_own_pixels_alone, each_channel_its_planes],
+)
+@pytest.mark.parametrize("instructions", INSTRUCTION_SETS)
+def test_weights_of_zero_in_any_place(monkeypatch, instructions, put_zeros):
+    use(instructions, monkeypatch)
+    weights = random_weights(Sizes(3, 2, 5, (5, 7), (3, 5), 3, (7, 3)))
+    put_zeros(weights)
+    frames = noise((3, 1, 2, 31, 150))
+    assert_close(run(session(model_of(weights, 3)), frames)[0], references.blind_features(frames[:, 0], weights))
+
+
+def test_weights_may_change_from_run_to_run():
+    weights = random_weights(OTHERS[2])
+    model = model_of(weights, 3)
+    for value in model.graph.initializer:
+        model.graph.input.append(onnx.helper.make_tensor_value_info(value.name, value.data_type, value.dims))
+    del model.graph.initializer[:]
+    runner = session(model)
+    frames = noise((3, 1, 2, 31, 40))
+    fewer = weights | {"linear": np.zeros_like(weights["linear"]), "mix": weights["mix"].copy()}
+    fewer["mix"][..., [0, 1, -1]] = 0
+    for given in (weights, fewer, weights):
+        (result,) = runner.run(None, given | {f"frame_{i}": frame for i, frame in enumerate(frames)})
+        assert_close(result[0], references.blind_features(frames[:, 0], given))
+
+
 def test_a_session_may_change_the_size_of_its_frames():
     model = model_of(random_weights(ORDINARY), 5)
     one = session(model)
@@ -194,7 +282,8 @@ def test_in_the_core_with_kernels_and_without(tmp_path):
         ("w1", (1, 32, 24), "w1 is 1x32x24, not 1x32x25"),
         ("b1", (1, 31), "b1 is 1x31, not 1x32"),
         ("w2", (1, 32, 31), "w2 is 1x32x31, not 1x32x32"),
-        ("w3", (1, 1, 32), "w3 is 1x1x32, not 1x32"),
+        ("w3", (1, 32), "w3 is 1x32, not 1x89"),
+        ("w3", (1, 1, 89), "w3 is 1x1x89, not 1x89"),
         ("b3", (), "b3 is a scalar, not 1"),
     ],
 )

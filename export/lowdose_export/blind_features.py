@@ -97,7 +97,9 @@ class _Body:
             "Conv", first, weight("w2", last_hidden, hidden, 1, 1), weight("b2", last_hidden), output="second_sum"
         )
         second = add("Relu", second_sum, output="second")
-        correction = add("Conv", second, weight("w3", 1, last_hidden, 1, 1), weight("b3", 1), output="correction")
+        last_inputs = add("Concat", x, first, second, output="last_inputs", axis=1)
+        n_last = 1 + n + hidden + last_hidden
+        correction = add("Conv", last_inputs, weight("w3", 1, n_last, 1, 1), weight("b3", 1), output="correction")
         return add("Add", linear, correction, output="result")
 
 
@@ -112,10 +114,14 @@ def blind_features(n_taps: int, shapes: Mapping[str, Sequence[int]]) -> Function
     - vertical (C, F, wy), horizontal (C, F, wx): correlations along both axes of each mixture, odd lengths;
     - own (C, F, B, B), B odd: what a feature then holds of its own pixel and the neighbours that shall not be seen;
       sum over i, j of own[i, j] * frame[y + i - B // 2, x + j - B // 2] is taken away;
-    - w1 (C, H1, F + 1) of L and the features, b1 (C, H1), w2 (C, H2, H1), b2 (C, H2),
-      w3 (C, H2), b3 (C,): a perceptron with ReLU; its result is added to L.
+    - w1 (C, H1, 1 + F) of L and the features, b1 (C, H1), w2 (C, H2, H1), b2 (C, H2): two layers with ReLU;
+    - w3 (C, 1 + F + H1 + H2), b3 (C,): the last layer, which sees everything: L, the features, the first layer's values
+      and the second's, in this order. Its result is added to L.
 
     Output: (batch, C, height, width). Outside the frames are zeros; L there is that of the frames with zeros around.
+
+    The compiled kernel leaves out the planes that no linear filter and no mixture gives a weight other than zero, and
+    a margin of zeros around the linear filters: a file may be made for more than its filter turns out to need.
     """
     ly, lx = shapes["linear"][2:]
     ry, rx = shapes["vertical"][-1] // 2, shapes["horizontal"][-1] // 2

@@ -77,8 +77,8 @@ class Features(nn.Module):
 
 
 class Perceptron(Optional):
-    """Two hidden layers of ReLUs for each channel: weights (n_channels, n_out, n_in), biases (n_channels, n_out);
-    of the last, w3 (n_channels, n_in) and b3 (n_channels,).
+    """Two hidden layers of ReLUs for each channel: weights (n_channels, n_out, n_in), biases (n_channels, n_out).
+    The last layer sees the inputs and both hidden layers: w3 (n_channels, n_inputs + 2 n_hidden), b3 (n_channels,).
 
     unit (n_channels,) multiplies the result: the size of what it corrects, which in units of the noise can be small; an
     optimiser that changes all weights by as much would find it too coarse.
@@ -92,16 +92,20 @@ class Perceptron(Optional):
         self.b1 = nn.Parameter(torch.zeros(n_channels, n_hidden))
         self.w2 = nn.Parameter(torch.zeros(n_channels, n_hidden, n_hidden))
         self.b2 = nn.Parameter(torch.zeros(n_channels, n_hidden))
-        self.w3 = nn.Parameter(torch.zeros(n_channels, n_hidden))
+        self.w3 = nn.Parameter(torch.zeros(n_channels, n_inputs + 2 * n_hidden))
         self.b3 = nn.Parameter(torch.zeros(n_channels))
         self.register_buffer("unit", torch.ones(n_channels))
 
     def forward(self, inputs: Tensor) -> Tensor:
         """(n_channels, n_inputs, n_pixels) -> (n_channels, n_pixels)."""
-        hidden = torch.relu(torch.baddbmm(self.b1[..., None], self.w1, inputs))
-        hidden = torch.relu(torch.baddbmm(self.b2[..., None], self.w2, hidden))
-        total = torch.baddbmm(self.b3[:, None, None], self.w3[:, None], hidden)[:, 0]
+        total = torch.baddbmm(self.b3[:, None, None], self.w3[:, None], self.seen_by_last_layer(inputs))[:, 0]
         return total * self.unit[:, None]
+
+    def seen_by_last_layer(self, inputs: Tensor) -> Tensor:
+        """(n_channels, n_inputs, n_pixels) -> (n_channels, n_inputs + 2 n_hidden, n_pixels)."""
+        first = torch.relu(torch.baddbmm(self.b1[..., None], self.w1, inputs))
+        second = torch.relu(torch.baddbmm(self.b2[..., None], self.w2, first))
+        return torch.cat([inputs, first, second], 1)
 
 
 class OwnPixel(Optional):
@@ -201,9 +205,9 @@ class BlindFeatureNetwork(nn.Module):
     def perceptron_of(self, channel: int, inputs: Tensor) -> Tensor:
         """(n_inputs, n_pixels) -> (n_pixels)."""
         p, c = self.perceptron, channel
-        hidden = torch.relu(p.w1[c] @ inputs + p.b1[c, :, None])
-        hidden = torch.relu(p.w2[c] @ hidden + p.b2[c, :, None])
-        total: Tensor = p.w3[c] @ hidden + p.b3[c]
+        first = torch.relu(p.w1[c] @ inputs + p.b1[c, :, None])
+        second = torch.relu(p.w2[c] @ first + p.b2[c, :, None])
+        total: Tensor = p.w3[c] @ torch.cat([inputs, first, second]) + p.b3[c]
         return total * p.unit[c]
 
     def linear(self, planes: Tensor) -> Tensor:

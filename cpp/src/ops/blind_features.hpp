@@ -21,7 +21,8 @@ class BlindFeatures {
 public:
     explicit BlindFeatures(InstructionSet set);
 
-    // Copies the weights into the order in which they are used.
+    // Copies the weights into the order in which they are used. Planes without weights and the margin of the linear
+    // filters' window that holds zeros alone are left out.
     void prepare(const BlindFeaturesWeights& weights);
 
     // planes: n_taps * n_channels of (height, width); out: n_channels of them. Both must stay until the last tile is
@@ -36,19 +37,18 @@ public:
 private:
     // A network's weights in the order in which they are used.
     struct Packed {
-        std::vector<float> linear, mix, vertical, horizontal, w1, b1, w2, b2, w3;
+        std::vector<float> linear, mix, vertical, horizontal, w1, b1, w2, b2, w3_inputs, w3_hidden_1, w3_hidden_2;
     };
 
     size_t tiles_per_channel(int margin_y, int margin_x) const;
     Tile tile_at(size_t index, int margin_y, int margin_x) const;
-    void fold_own(const BlindFeaturesWeights& weights, size_t channel);
 
     const FeatureKernel& kernel_;
     std::vector<Packed> packed_;
     std::vector<PackedFeatures> networks_;
-    std::vector<float> w1_;            // of a channel, with what the features' own pixels take away
     int margin_y_ = 0, margin_x_ = 0;  // around the frame, where features look at the linear filter's result
-    std::vector<Plane> planes_;        // of the frames
+    std::vector<int> used_planes_;     // of the frames, in order
+    std::vector<Plane> planes_;        // those
     std::vector<float> filtered_;      // the linear filter's results, margins included
     int height_ = 0, width_ = 0;
     float* out_ = nullptr;

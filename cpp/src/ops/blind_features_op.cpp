@@ -128,11 +128,11 @@ void BlindFeaturesKernel::read_weights() {
     expect(of[vertical], "vertical", {n_channels, w.n_features, w.height});
     expect(of[horizontal], "horizontal", {n_channels, w.n_features, w.width});
     expect(of[own], "own", {n_channels, w.n_features, w.own_side, w.own_side});
-    expect(of[w1], "w1", {n_channels, w.n_hidden_1, w.n_features + 1});
+    expect(of[w1], "w1", {n_channels, w.n_hidden_1, 1 + w.n_features});
     expect(of[b1], "b1", {n_channels, w.n_hidden_1});
     expect(of[w2], "w2", {n_channels, w.n_hidden_2, w.n_hidden_1});
     expect(of[b2], "b2", {n_channels, w.n_hidden_2});
-    expect(of[w3], "w3", {n_channels, w.n_hidden_2});
+    expect(of[w3], "w3", {n_channels, 1 + w.n_features + w.n_hidden_1 + w.n_hidden_2});
     expect(of[b3], "b3", {n_channels});
     const float** to[] = {&w.linear, &w.linear_bias, &w.mix, &w.vertical, &w.horizontal, &w.own,
                           &w.w1,     &w.b1,          &w.w2,  &w.b2,       &w.w3,         &w.b3};

@@ -197,11 +197,14 @@ void compute_features(const PackedFeatures& network, const FeatureMemory& memory
                             out + f * memory.input_stride, network.n_inputs * memory.input_stride);
 }
 
-// The perceptron for a vector block: `inputs` are input_stride floats apart.
+// The perceptron for a vector block: `inputs` are input_stride floats apart. total: its result and the linear filter's.
 LOWDOSE_INLINE void perceptron(const PackedFeatures& network, const float* inputs, Offset input_stride, float* hidden,
-                               Vector (&total)[layer_vectors]) {
+                               Vector (&total)[1][layer_vectors]) {
     constexpr int n_outputs = sizes.layer_outputs;
     const Vector zero{};
+    LOWDOSE_UNROLL
+    for (int v = 0; v < layer_vectors; ++v) total[0][v] = load(inputs + v * lanes) + filled(network.b3);
+    add_inputs(inputs, input_stride, network.n_inputs, network.w3_inputs, total);
     for (int first = 0; first < network.n_hidden_1; first += n_outputs) {
         Vector sums[n_outputs][layer_vectors];
         LOWDOSE_UNROLL
@@ -213,12 +216,13 @@ LOWDOSE_INLINE void perceptron(const PackedFeatures& network, const float* input
         LOWDOSE_UNROLL
         for (int out = 0; out < n_outputs; ++out) {
             LOWDOSE_UNROLL
-            for (int v = 0; v < layer_vectors; ++v)
-                store(hidden + (first + out) * layer_width + v * lanes, larger(sums[out][v], zero));
+            for (int v = 0; v < layer_vectors; ++v) {
+                const Vector value = larger(sums[out][v], zero);
+                store(hidden + (first + out) * layer_width + v * lanes, value);
+                total[0][v] += network.w3_hidden_1[first + out] * value;
+            }
         }
     }
-    LOWDOSE_UNROLL
-    for (int v = 0; v < layer_vectors; ++v) total[v] = load(inputs + v * lanes) + filled(network.b3);
     for (int first = 0; first < network.n_hidden_2; first += n_outputs) {
         Vector sums[n_outputs][layer_vectors];
         LOWDOSE_UNROLL
@@ -230,7 +234,8 @@ LOWDOSE_INLINE void perceptron(const PackedFeatures& network, const float* input
         LOWDOSE_UNROLL
         for (int out = 0; out < n_outputs; ++out) {
             LOWDOSE_UNROLL
-            for (int v = 0; v < layer_vectors; ++v) total[v] += network.w3[first + out] * larger(sums[out][v], zero);
+            for (int v = 0; v < layer_vectors; ++v)
+                total[0][v] += network.w3_hidden_2[first + out] * larger(sums[out][v], zero);
         }
     }
 }
@@ -265,7 +270,7 @@ void denoise(const PackedFeatures& network, const Plane* planes, const Plane& fi
     for (int y = 0; y < tile.rows; ++y) {
         const float* inputs = scratch + memory.inputs + static_cast<Offset>(y) * network.n_inputs * memory.input_stride;
         for (int x = 0; x < tile.columns; x += layer_width) {
-            Vector total[layer_vectors];
+            Vector total[1][layer_vectors];
             perceptron(network, inputs + x, memory.input_stride, scratch + memory.hidden, total);
             const int count = tile.columns - x < layer_width ? tile.columns - x : layer_width;
             std::memcpy(out + static_cast<Offset>(y) * stride + x, total, static_cast<size_t>(count) * sizeof(float));

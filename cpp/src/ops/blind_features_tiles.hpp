@@ -24,7 +24,7 @@ struct Tile {
 // The networks of one output channel, in the order in which its numbers are used. Lengths are padded with zeros as the
 // BlockSizes of the instruction set ask for.
 struct PackedFeatures {
-    int n_planes;                     // of the frames
+    int n_planes;                     // of the frames, those with weights
     int linear_height, linear_width;  // odd
     const float* linear;              // (n_planes, linear_width, linear_height)
     float linear_bias;
@@ -40,7 +40,10 @@ struct PackedFeatures {
     const float* b1;  // (n_hidden_1)
     const float* w2;  // (n_hidden_2 / layer_outputs, n_hidden_1, layer_outputs)
     const float* b2;  // (n_hidden_2)
-    const float* w3;  // (n_hidden_2)
+    // Of the last layer, which sees the inputs and both hidden layers.
+    const float* w3_inputs;    // (n_inputs)
+    const float* w3_hidden_1;  // (n_hidden_1)
+    const float* w3_hidden_2;  // (n_hidden_2)
     float b3;
 };
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from lowdose._fourier import fast_length
 
 Floats = NDArray[np.float64]
+NOTHING = slice(0, 0)
 
 
 @dataclass(frozen=True)
@@ -41,32 +42,42 @@ class Covariances:
 
 
 def covariances(
-    runs: Iterable[NDArray[np.float32]], level: NDArray[np.float32], max_dt: int, max_px: int
+    runs: Iterable[NDArray[np.float32]],
+    level: NDArray[np.float32],
+    max_dt: int,
+    max_px: int,
+    left_out: slice = NOTHING,
 ) -> Covariances:
     """Covariances of runs of consecutive frames, each (n_frames, n_channels, height, width), all of one frame size.
 
-    level: per channel, subtracted. One transform per frame, padded so that no pair wraps around the border, and one
-    product per pair of frames; Wiener-Khinchin.
+    level: per channel, subtracted. left_out: rows of the frames that no pair may touch. One transform per frame, padded
+    so that no pair wraps around the border, and one product per pair of frames; Wiener-Khinchin.
     """
     runs = list(runs)
     n_channels, height, width = runs[0].shape[1:]
+    kept = np.ones(height, np.float32)
+    kept[left_out] = 0
     padded = (fast_length(height + max_px), fast_length(width + max_px))
     sums = np.zeros((max_dt + 1, n_channels, n_channels, padded[0], padded[1] // 2 + 1), np.complex64)
     n_pairs = np.zeros(max_dt + 1, int)
     for run in runs:
         recent: deque[NDArray[np.complex64]] = deque(maxlen=max_dt + 1)
         for frame in run:
-            recent.appendleft(np.fft.rfft2(frame - level[:, None, None], s=padded).astype(np.complex64, copy=False))
+            recent.appendleft(
+                np.fft.rfft2((frame - level[:, None, None]) * kept[:, None], s=padded).astype(np.complex64, copy=False)
+            )
             for dt, earlier in enumerate(recent):
                 n_pairs[dt] += 1
                 for i in range(n_channels):
                     for j in range(n_channels):
                         sums[dt, i, j] += np.conj(earlier[i]) * recent[0][j]
     lags = np.arange(-max_px, max_px + 1)
+    pairs = np.correlate(kept, np.pad(kept, max_px))  # of rows, by lag
+    share = np.maximum(height - np.abs(lags), 0) / np.maximum(pairs, 1)
     values = np.zeros((n_channels, n_channels, 2 * max_dt + 1, len(lags), len(lags)))
     for dt in range(max_dt + 1):
         plane = np.fft.irfft2(sums[dt], s=padded)[..., lags[:, None], lags[None, :]]
-        mean = plane / (height * width * max(1, n_pairs[dt]))  # (n_channels, n_channels, lags, lags)
+        mean = plane * share[:, None] / (height * width * max(1, n_pairs[dt]))  # (n_channels, n_channels, lags, lags)
         values[:, :, max_dt + dt] = mean
         values[:, :, max_dt - dt] = mean.swapaxes(0, 1)[..., ::-1, ::-1]
-    return Covariances(values, max_dt, max_px, int(n_pairs[0]) * height * width, max(map(len, runs)))
+    return Covariances(values, max_dt, max_px, int(n_pairs[0] * kept.sum()) * width, max(map(len, runs)))

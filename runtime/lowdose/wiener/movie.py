@@ -73,6 +73,28 @@ def fit_movie(
     return BlindFilter(weights, [(0, dt) for dt in range(-reach, reach + 1)], plane, np.ones_like(plane), report)
 
 
+def fit_without(
+    runs: Sequence[NDArray[np.float32]], rows: slice, like: BlindFilter, hidden_px: int = 1
+) -> BlindFilter:
+    """A filter with the window and the level of `like`, fitted to the frames without these rows, of whose noise it
+    then knows nothing: what it leaves there shows how well it predicts. It is for frames inside a sequence only.
+
+    runs, hidden_px: see `fit_movie`. Raises LinAlgError when the covariances contradict each other.
+    """
+    n, radius = len(like.taps), like.radius_px
+    moments = covariances(runs, like.level[:, 0, 0], n - 1, 2 * radius, rows)
+    offsets = window(range(-(n // 2), n // 2 + 1), 2 * radius + 1, like.n_channels)
+    weights = np.zeros((1, *like.weights.shape[1:]), np.float32)
+    errors, optimism = [], []
+    for channel in range(like.n_channels):
+        prediction = predict(moments, channel, offsets, hidden_px)
+        c, dt, dy, dx = prediction.offsets.T
+        weights[0, channel, dt + n // 2, c, dy + radius, dx + radius] = prediction.weights
+        errors.append(prediction.error)
+        optimism.append(prediction.optimism)
+    return replace(like, weights=weights, report=like.report | {"prediction_error": errors, "optimism": optimism})
+
+
 def windows_to_try(frames: list[int], n_channels: int, limit: int, largest_px: int | None) -> list[tuple[int, int]]:
     """Numbers of frames, each with the largest diameter that is allowed; of a single frame two diameters."""
     single = frames == [1]
