@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from lowdose.simulate import diffraction_scan
+from lowdose.wiener.own_pixel import N_CLASSES, counted_electrons, errors_to_noise, weighted_line
 from lowdose_train import checkpoint
-from lowdose_train.bfn_scan_own_pixel import N_CLASSES, counted_electrons, errors_to_noise, weighted_line
 from lowdose_train.bfn_scan_task import BfnScanTask
 from lowdose_train.bfn_simulated_scan import SimulatedScanTask
 from lowdose_train.loop import train

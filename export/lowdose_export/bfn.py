@@ -37,6 +37,8 @@ INITIALIZERS = tuple(
     for name in WEIGHTS
 )
 
+OWN_PIXEL = ("own_error", "own_constant", "own_gain")
+
 Weights = dict[str, NDArray[np.float32]]
 
 
@@ -127,7 +129,7 @@ def bfn_model(network: BlindFeatureNetwork, metadata: dict[str, Any], *, any_siz
     graph.weights += [numpy_helper.from_array(values, name) for name, values in weights.items()]
     graph.nodes.append(helper.make_node("BlindFeatures", [*planes, *weights], ["network"], domain=DOMAIN))
     result = graph.add("Add", "network", border_nodes(graph, network, planes))
-    if network.own_pixel.used:
+    if network.own_pixel.used or (scan is not None and scan.any_size):  # then the runtime may set it
         result = own_pixel_nodes(graph, network.own_pixel.values[..., part, part], result, planes[n_taps // 2])
     graph.add("Add", graph.add("Mul", result, spread), level)
     graph.rename_last("denoised")
@@ -184,8 +186,10 @@ def border_nodes(graph: Graph, network: BlindFeatureNetwork, planes: list[str]) 
 
 
 def own_pixel_nodes(graph: Graph, values: Tensor, blind: str, own: str) -> str:
-    """`OwnPixel.forward`, with its values."""
-    error, constant, gain = (graph.constant(np.ascontiguousarray(values[:, i].numpy())) for i in range(3))
+    """`OwnPixel.forward`, with its values, (n_channels, 3, height or 1, width or 1)."""
+    error, constant, gain = OWN_PIXEL
+    for i, name in enumerate(OWN_PIXEL):
+        graph.weights.append(numpy_helper.from_array(np.ascontiguousarray(values[:, i].numpy()), name))
     least = graph.constant(np.array(OwnPixel.LEAST, np.float32))
     variance = graph.add("Max", graph.add("Add", graph.add("Mul", blind, gain), constant), least)
     share = graph.add("Div", error, graph.add("Add", variance, error))

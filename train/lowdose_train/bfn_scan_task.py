@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from lowdose.errors import LowdoseError
 from lowdose.sample import neighbour
 from lowdose.wiener import BlindFilter, fit_scan
+from lowdose.wiener.own_pixel import counted_electrons
 from lowdose_train.bfn import BlindFeatureNetwork
 from lowdose_train.bfn_data import middle_of_scan
-from lowdose_train.bfn_scan_own_pixel import choose_scan_own_pixel, counted_electrons
+from lowdose_train.bfn_scan_own_pixel import choose_scan_own_pixel
 from lowdose_train.bfn_task import BfnTask
 from lowdose_train.data import Array, check_frames, read_scan
 from lowdose_train.settings import Settings

@@ -111,7 +111,7 @@ MODELS: dict[str, tuple[dict[str, Any], Callable[[], Scenes], type[Task]]] = {
     "bfn": ({"taps": 7}, movie_scenes, SimulatedBfnTask),
     "bfn-dual": ({"taps": 5}, dual_scenes, SimulatedBfnTask),
     "bfn-image": ({"taps": 1, "linear_px": 21}, image_scenes, SimulatedBfnTask),
-    "bfn-4d": ({"method": "bfn-4d", "epochs": 160, "batch_size": 16}, scan_scenes, SimulatedScanTask),
+    "bfn-4d": ({"method": "bfn-4d", "epochs": 200, "batch_size": 16}, scan_scenes, SimulatedScanTask),
 }
 
 
