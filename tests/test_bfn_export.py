@@ -85,11 +85,17 @@ def test_a_network_for_patterns_of_any_size_takes_the_planes_of_a_scan(tmp_path)
     """What the runtime does with the bundled network: its planes, of one pixel, make way for those of a scan."""
     whole, bundled = scan_network(), scan_network()
     bundled.scan.level, bundled.scan.scale = torch.zeros(1, 1, 1), torch.ones(1, 1, 1)
+    bundled.own_pixel.values = torch.zeros(1, 3, 1, 1)
     path = written(tmp_path / "m.onnx", bundled)
     assert max(check_bfn_parity(path, bundled).values()) < TOLERANCE
     assert "size_px" not in load(path, device="cpu").metadata
     planes = {"scan.level": whole.scan.level.numpy(), "scan.scale": whole.scan.scale.numpy()}
     path.write_bytes(with_weights(path.read_bytes(), planes))
+    assert max(check_bfn_parity(path, whole).values()) < TOLERANCE
+    with torch.no_grad():
+        whole.own_pixel.values.uniform_(0.1, 1, generator=torch.Generator().manual_seed(4))
+    own = dict(zip(bfn.OWN_PIXEL, whole.own_pixel.values.transpose(0, 1).numpy(), strict=True))
+    path.write_bytes(with_weights(path.read_bytes(), own))
     assert max(check_bfn_parity(path, whole).values()) < TOLERANCE
 
 

@@ -144,8 +144,9 @@ def weighted_line(x: Floats, y: Floats, weights: Floats) -> NoiseLine:
 
 def mean_of_four(planes: Planes) -> Planes:
     """Of neighbouring pixels, (n, height, width) -> (n, height - 1, width - 1)."""
-    total: Planes = planes[:, 1:, 1:] + planes[:, :-1, 1:] + planes[:, 1:, :-1] + planes[:, :-1, :-1]
-    return total / np.float32(4)
+    total = planes[:, 1:, 1:] + planes[:, :-1, 1:] + planes[:, 1:, :-1] + planes[:, :-1, :-1]
+    mean: Planes = total / np.float32(4)
+    return mean
 
 
 def errors_to_noise(squares: list[Floats], noises: list[float], line_error: float) -> Floats:
