@@ -12,23 +12,24 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from lowdose.errors import LowdoseError
+from lowdose.methods.bfn_scan import fit_to_scan, planes_of_scan
 from lowdose.methods.method import FrameStream, Options
 from lowdose.methods.network import Network, PreparedNetwork
-from lowdose.methods.wiener import sample_runs
+from lowdose.methods.wiener import sample_runs, sample_scan
 from lowdose.model import Model, bundled_models, load
 from lowdose.model_weights import Weights, read_weights, with_weights
 from lowdose.sample import middle
 from lowdose.source import FrameSource
-from lowdose.wiener import BlindFilter, fit_movie
+from lowdose.wiener import BlindFilter, fit_movie, fit_scan
 
-NAMES = ("bfn", "bfn-dual", "bfn-image")
+NAMES = ("bfn", "bfn-4d", "bfn-dual", "bfn-image")
 SAMPLE_FRAMES = 24
 SAMPLE_PX = 256
 MOST_STRENGTH = 1.25
 
 
 class Bfn:
-    """A bundled blind-feature network, one of NAMES; "bfn" takes bfn-dual or bfn-image where the frames ask for it."""
+    """A bundled blind-feature network, one of NAMES; "bfn" takes another where the frames ask for it."""
 
     def __init__(self, name: str, device: str) -> None:
         self.name, self.asked = name, device
@@ -40,6 +41,8 @@ class Bfn:
         path = bundled_models()[name]
         content = path.read_bytes()
         weights = read_weights(content)
+        if frames.scan is not None:
+            return self.prepare_scan(frames, frames.scan, content, weights, options)
         n_channels, n_planes, side, _ = weights["filter.weight"].shape
         if n_channels != frames.n_channels:
             plural = "channel" if frames.n_channels == 1 else "channels"
@@ -55,9 +58,29 @@ class Bfn:
         model = opened(with_weights(content, replaced), name, self.asked)
         return PreparedBfn(Network(model).prepare(frames, options), name, fitted, strength)
 
+    def prepare_scan(
+        self, frames: FrameSource, scan: tuple[int, int], content: bytes, weights: Weights, options: Options
+    ) -> PreparedBfn:
+        block, mean = sample_scan(frames, scan)
+        fitted = fit_scan(block, mean)
+        taps = [(dy, dx) for dy, dx in load("bfn-4d", device="cpu").metadata["taps"]["offsets"]]
+        planes, linear = planes_of_scan(taps, fitted)
+        own = own_share(weights, linear)
+        content = with_weights(content, planes | {"filter.weight": linear[:, :, 0], "own": own})
+
+        def with_this(strength: float) -> bytes:
+            return with_weights(content, with_strength(weights, [strength]))
+
+        found = fit_to_scan(fitted, block, lambda strength: opened(with_this(strength), "bfn-4d", "cpu"))
+        model = opened(with_weights(with_this(found.strength), found.own_planes), "bfn-4d", self.asked)
+        network = Network(model).prepare(frames, options)
+        return PreparedBfn(network, "bfn-4d", fitted, [found.strength], found.own_pixel)
+
     def name_for(self, frames: FrameSource) -> str:
+        if (frames.scan is not None) != (self.name == "bfn-4d") and self.name != "bfn":
+            raise LowdoseError(f"{self.name} is not for {'movies' if frames.scan is None else 'scans'}: take bfn")
         if frames.scan is not None:
-            raise LowdoseError(f"{self.name} has no network for scans: lowdose calibrate --method bfn trains one")
+            return "bfn-4d"
         if self.name != "bfn":
             return self.name
         if frames.n_channels == 2:
@@ -74,10 +97,12 @@ class PreparedBfn:
     name: str
     fitted: BlindFilter
     strength: list[float]
+    own_pixel: dict[str, Any] | None = None
 
     @property
     def report(self) -> dict[str, Any]:
-        return {**self.network.report, "bundled": self.name, "strength": self.strength, **self.fitted.report}
+        own = {"own_pixel": [self.own_pixel]} if self.own_pixel else {}
+        return {**self.network.report, "bundled": self.name, "strength": self.strength, **own, **self.fitted.report}
 
     @property
     def summary(self) -> str:
