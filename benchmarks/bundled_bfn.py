@@ -1,11 +1,13 @@
 """Scores for the cards of the bundled blind-feature networks: `python -m benchmarks.bundled_bfn bfn`.
 
-Simulated scenes of a seed that was not trained on, beside the linear filter alone.
+Simulated scenes of seeds that were not trained on, beside the linear filter alone.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
+from typing import Any
 
 import click
 import numpy as np
@@ -16,9 +18,12 @@ from lowdose.methods import find_method
 from lowdose.methods.bfn import NAMES
 from lowdose.methods.method import Options
 from lowdose.metrics import psnr
-from lowdose.simulate import haadf_movie
+from lowdose.simulate import diffraction_scan, haadf_movie
 from lowdose.source import ArraySource
 from lowdose_train.bundled_unets import at_input_psnr
+
+SCAN_SEEDS = (2000, 2001, 2002)
+ELECTRONS = (0.02, 0.2, 2.0)
 
 Floats = NDArray[np.float32]
 
@@ -31,21 +36,43 @@ def images() -> Iterator[tuple[str, Floats]]:
         yield name, movie[:1]
 
 
+def print_scans() -> None:
+    click.echo("| scan | electrons per pixel | noisy | wiener | bundled | strength | own pixel, darkest to brightest |")
+    click.echo("|---|---|---|---|---|---|---|")
+    for seed, electrons in itertools.product(SCAN_SEEDS, ELECTRONS):
+        clean = diffraction_scan(seed, scan_y=12, scan_x=12, height=96, width=96).clean
+        truth = clean * np.float32(electrons / clean.mean())
+        noisy = np.random.default_rng(seed).poisson(truth).astype(np.float32)
+        frames = ArraySource(noisy, n_channels=1, is_scan=True)
+        by_filter, by_network = (run(name, frames) for name in ("wiener", "bfn-4d"))
+        cells = " | ".join(f"{psnr(truth, result.reshape(truth.shape)):.1f}" for result, _ in (by_filter, by_network))
+        strength, shares = by_network[1]["strength"][0], by_network[1]["own_pixel"][0]["share_by_brightness"]
+        own = " ".join(f"{share:.2f}" for share in shares)
+        click.echo(f"| seed {seed} | {electrons} | {psnr(truth, noisy):.1f} | {cells} | {strength:.2f} | {own} |")
+
+
 def denoised(name: str, noisy: Floats) -> tuple[Floats, str]:
     """By a method, and what it chose."""
     n_channels = noisy.shape[1]
     frames = ArraySource(noisy if n_channels > 1 else noisy[:, 0], n_channels=n_channels, is_scan=False)
+    result, report = run(name, frames)
+    return result.reshape(noisy.shape), " ".join(f"{value:.2f}" for value in report.get("strength", []))
+
+
+def run(name: str, frames: ArraySource) -> tuple[Floats, dict[str, Any]]:
     prepared = find_method(name, device="cpu").prepare(frames, Options())
     stream = prepared.stream(frames, np.float32)
     results = [out for frame in frames if (out := stream.push(frame)) is not None] + stream.flush()
-    strength = prepared.report.get("strength", [])
-    return np.reshape(results, noisy.shape), " ".join(f"{value:.2f}" for value in strength)
+    return np.array(results), prepared.report
 
 
 @click.command()
 @click.argument("name", type=click.Choice(NAMES))
 def main(name: str) -> None:
     """Print a Markdown table for the card of a network."""
+    if name == "bfn-4d":
+        print_scans()
+        return
     click.echo("| scene | channel | noisy | wiener | bundled | strength |\n|---|---|---|---|---|---|")
     scenes = {"bfn": single, "bfn-dual": stem, "bfn-image": images}[name]
     for label, clean in scenes():

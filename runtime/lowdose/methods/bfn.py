@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from lowdose.errors import LowdoseError
-from lowdose.methods.bfn_scan import fit_to_scan, planes_of_scan
+from lowdose.methods.bfn_scan import SMALLEST, fit_to_scan
 from lowdose.methods.method import FrameStream, Options
 from lowdose.methods.network import Network, PreparedNetwork
 from lowdose.methods.wiener import sample_runs, sample_scan
@@ -61,12 +61,16 @@ class Bfn:
     def prepare_scan(
         self, frames: FrameSource, scan: tuple[int, int], content: bytes, weights: Weights, options: Options
     ) -> PreparedBfn:
+        if min(scan) < SMALLEST:
+            raise LowdoseError(
+                f"a scan of {scan[0]}x{scan[1]} positions is too small for bfn-4d: it needs {SMALLEST}x{SMALLEST}"
+            )
         block, mean = sample_scan(frames, scan)
         fitted = fit_scan(block, mean)
-        taps = [(dy, dx) for dy, dx in load("bfn-4d", device="cpu").metadata["taps"]["offsets"]]
-        planes, linear = planes_of_scan(taps, fitted)
-        own = own_share(weights, linear)
-        content = with_weights(content, planes | {"filter.weight": linear[:, :, 0], "own": own})
+        linear = fitted.weights[0]
+        replaced = {"filter.weight": linear[:, :, 0], "own": own_share(weights, linear)}
+        replaced |= {"scan.level": fitted.level, "scan.scale": fitted.scale}
+        content = with_weights(content, replaced)
 
         def with_this(strength: float) -> bytes:
             return with_weights(content, with_strength(weights, [strength]))
@@ -108,7 +112,11 @@ class PreparedBfn:
     def summary(self) -> str:
         n, diameter, _ = self.fitted.report["window"]
         strength = " and ".join(f"{value:.2f}" for value in self.strength)
-        return f"{self.name} at strength {strength}, its filter of {n} frames and {diameter} px fitted to the frames"
+        unit = "patterns" if self.own_pixel else "frames"
+        text = f"{self.name} at strength {strength}, its filter of {n} {unit} and {diameter} px fitted to the {unit}"
+        if not self.own_pixel or not self.own_pixel["used"]:
+            return text
+        return f"{text}; own pixels count up to {100 * max(self.own_pixel['share_by_brightness']):.0f} %"
 
     @property
     def alone(self) -> bool:

@@ -17,6 +17,8 @@ from lowdose.wiener.own_pixel import Residuals, brightness_classes, counted_elec
 SAMPLED_PIXELS = 2e6
 """Of patterns that strength and own-pixel step are found from."""
 MOST_STRENGTH = 1.25
+SMALLEST = 3
+"""Positions a side of a scan: the network's neighbours are mirrored at its edges."""
 
 Scan = NDArray[np.float32]
 
@@ -29,18 +31,6 @@ class ScanFit:
     strength: float
     own_planes: Weights
     own_pixel: dict[str, Any]
-
-
-def planes_of_scan(taps: list[tuple[int, int]], fitted: BlindFilter) -> tuple[Weights, Scan]:
-    """Level and scale of a scan in the names of the file, and its filter (1, n_taps, 1, side, side).
-
-    taps: those of the file; a scan of one or two rows or columns has a filter of fewer.
-    """
-    side = fitted.weights.shape[-1]
-    linear = np.zeros((1, len(taps), 1, side, side), np.float32)
-    for index, tap in enumerate(fitted.taps):
-        linear[:, taps.index(tap)] = fitted.weights[0][:, index]
-    return {"scan.level": fitted.level, "scan.scale": fitted.scale}, linear
 
 
 def fit_to_scan(fitted: BlindFilter, block: Scan, opened: Callable[[float], Model]) -> ScanFit:
@@ -65,7 +55,7 @@ def fit_to_scan(fitted: BlindFilter, block: Scan, opened: Callable[[float], Mode
 
 
 def sample_of(block: Scan) -> Scan:
-    """As many positions in the middle of a block as hold SAMPLED_PIXELS, two a side at least."""
-    side = max(2, int((SAMPLED_PIXELS / block[0, 0].size) ** 0.5))
+    """As many positions in the middle of a block as hold SAMPLED_PIXELS, SMALLEST a side at least."""
+    side = max(SMALLEST, int((SAMPLED_PIXELS / block[0, 0].size) ** 0.5))
     first = [max(0, n - side) // 2 for n in block.shape[:2]]
     return np.ascontiguousarray(block[first[0] : first[0] + side, first[1] : first[1] + side])
