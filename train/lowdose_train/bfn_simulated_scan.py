@@ -5,7 +5,6 @@ level and scale are fitted to each recording, as they are to the scan that it de
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,7 @@ from lowdose.wiener import BlindFilter, fit_scan
 from lowdose_train.bfn import BlindFeatureNetwork
 from lowdose_train.bfn_data import TrainingFrames, prepare_frames
 from lowdose_train.bfn_scan_task import AXES, error_weights, scan_taps
-from lowdose_train.bfn_simulated import HELD_OUT, HELD_OUT_TILES, LEAST_ERROR, SimulatedBfnTask
+from lowdose_train.bfn_simulated import HELD_OUT, HELD_OUT_TILES, SimulatedBfnTask, in_units_of_filter
 from lowdose_train.data import Array, check_frames
 from lowdose_train.settings import Settings
 
@@ -92,15 +91,6 @@ def recorded_scan(clean: Array, index: int, settings: Settings) -> tuple[Array, 
     read_noise = np.sqrt(electrons * share / (1 - share))
     noisy = rng.poisson(expected) + read_noise * rng.standard_normal(clean.shape)
     return noisy.astype(np.float32), expected, fit_scan(noisy.astype(np.float32), hidden_px=settings.blind_px)
-
-
-def in_units_of_filter(frames: TrainingFrames) -> TrainingFrames:
-    """Weighted so that the filter's error, weighted too, is one."""
-    r = (frames.linear.shape[-1] - frames.border.shape[-1]) // 2
-    height, width = frames.border.shape[-2:]
-    linear = frames.linear[..., r : r + height, r : r + width] + frames.border
-    error = float(((linear - frames.wanted).square() * frames.weights).mean())
-    return replace(frames, weights=frames.weights / max(error, LEAST_ERROR))
 
 
 def blind_gaussian(taps: Tensor, side_px: int) -> Tensor:
