@@ -45,6 +45,10 @@ class BfnScanTask(BfnTask):
     def fit(self) -> BlindFilter:
         return self.fitted
 
+    def bands(self) -> list[tuple[slice, BlindFilter]]:
+        """All rows at once: a scan holds ten thousand pixels for each weight of the filter."""
+        return [(slice(0, self.stacks[0].shape[2]), self.fitted)]
+
     @staticmethod
     def read(path: Path, axes: str | None, channel: int | None, settings: Settings) -> Array:
         return read_scan(path, axes, settings.max_stack_mb)

@@ -20,7 +20,7 @@ from lowdose_train.settings import Settings
 
 FIRST_SEED = 1000
 SIDE_PX = 160
-N_FRAMES = 10
+N_FRAMES = 14
 HRTEM_ANGSTROM = (0.05, 0.22)
 STEM_ANGSTROM = (0.1, 0.26)
 HAADF_ANGSTROM = (0.1, 0.24)
@@ -75,11 +75,11 @@ def image_scenes() -> Scenes:
     return shuffled(scenes)
 
 
-SHARED = Settings(method="bfn", linear_px=15, epochs=120, learning_rate=3e-3, averaging=0.995, patience_epochs=1000)
+SHARED = Settings(method="bfn", epochs=300, learning_rate=3e-3, averaging=0.995, patience_epochs=1000)
 MODELS = {
-    "bfn": ({"taps": 7}, movie_scenes),
-    "bfn-dual": ({"taps": 5}, dual_scenes),
-    "bfn-image": ({"taps": 1, "linear_px": 21}, image_scenes),
+    "bfn": ({"taps": 13, "linear_px": 21}, movie_scenes),
+    "bfn-dual": ({"taps": 13, "linear_px": 15}, dual_scenes),
+    "bfn-image": ({"taps": 1, "linear_px": 49}, image_scenes),
 }
 
 

@@ -73,9 +73,7 @@ def fit_movie(
     return BlindFilter(weights, [(0, dt) for dt in range(-reach, reach + 1)], plane, np.ones_like(plane), report)
 
 
-def fit_without(
-    runs: Sequence[NDArray[np.float32]], rows: slice, like: BlindFilter, hidden_px: int = 1
-) -> BlindFilter:
+def fit_without(runs: Sequence[NDArray[np.float32]], rows: slice, like: BlindFilter, hidden_px: int = 1) -> BlindFilter:
     """A filter with the window and the level of `like`, fitted to the frames without these rows, of whose noise it
     then knows nothing: what it leaves there shows how well it predicts. It is for frames inside a sequence only.
 
