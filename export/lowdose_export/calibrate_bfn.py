@@ -70,8 +70,6 @@ def sizes_of(start: Path) -> dict[str, int]:
         raise LowdoseError(f"{start} is no network of bfn")
     _, n_features, side_px = network.features.vertical.shape
     return {
-        "taps": network.n_taps,
-        "linear_px": network.filter.weight.shape[-1],
         "n_features": n_features,
         "side_px": side_px,
         "n_hidden": network.perceptron.b1.shape[1],

@@ -27,16 +27,18 @@ MOST_SCAN_SIDE = 32
 
 @dataclass(frozen=True)
 class TrainingFrames:
-    """Frames of one file on the device.
+    """Frames of one file on the device, of which the rows of a band are learned from.
 
-    frames (n_frames, n_channels, height, width), float32; wanted: what the network shall make of them, the same frames
-    or clean ones. taps (n_frames, n_taps): the numbers of the frames that the network sees for each. offset, scale
-    (n_frames, n_channels): of each frame's window; (frame - offset) / scale are its planes. weights (height, width):
-    what a pixel's error counts. held_out: (frame, y, x) of the square tiles that are no training targets; targets
-    (n_frames, height, width) is 0 there and 1 elsewhere. linear, border: see `BlindFeatureNetwork`; centre: of the
-    filter that made them.
+    rows: the band. frames (n_frames, n_channels, height, width), float32; wanted: what the network shall make of them,
+    the same frames or clean ones. taps (n_frames, n_taps): the numbers of the frames that the network sees for each.
+    offset, scale (n_frames, n_channels): of each frame's window; (frame - offset) / scale are its planes. weights
+    (height, width): what a pixel's error counts. held_out: (frame, y, x) of the square tiles of the band that are no
+    training targets; targets (n_frames, height, width) is 0 there and 1 elsewhere. linear, border: see
+    `BlindFeatureNetwork`, of the band alone, linear with as many rows more on both sides as a feature reaches; centre:
+    of the filter that made them.
     """
 
+    rows: slice
     frames: Tensor
     wanted: Tensor
     taps: NDArray[np.int_]
@@ -59,14 +61,15 @@ class TrainingFrames:
         taps = self.frames[self.taps[frame].tolist(), :, seen[0], seen[1]]
         moments = self.offset[frame], self.scale[frame]
         planes = F.pad(normalised(taps, *moments)[0], outside)
-        wide = (slice(y, y + side + 2 * reach), slice(x, x + side + 2 * reach))
+        first = y - self.rows.start
+        wide = (slice(first, first + side + 2 * reach), slice(x, x + side + 2 * reach))
         here = (slice(y, y + side), slice(x, x + side))
         wanted = normalised(self.wanted[frame, :, here[0], here[1]][None], *moments)[0]
         weights = self.weights[here] * (1 if held_out else self.targets[frame, here[0], here[1]])
         return (
             planes,
             self.linear[frame, :, wide[0], wide[1]],
-            self.border[frame, :, here[0], here[1]],
+            self.border[frame, :, first : first + side, here[1]],
             wanted,
             weights,
             self.centre,
@@ -91,20 +94,23 @@ def prepare_frames(
     weights: Tensor,
     generator: torch.Generator,
     wanted: Array | None = None,
+    rows: slice | None = None,
 ) -> TrainingFrames:
     """Frames (n_frames, n_channels, height, width) with the L of a network whose filter is set.
 
     moments: offset and scale of each frame's window, as in `TrainingFrames`. held_out: share of the tiles, of which
-    there is one at least unless it is 0, and most_held_out at most. wanted: None for the frames themselves.
+    there is one at least unless it is 0, and most_held_out at most. wanted: None for the frames themselves. rows: the
+    band, None for all.
     """
     device = network.filter.weight.device
     n_frames, _, height, width = frames.shape
+    rows = rows or slice(0, height)
     on_device = torch.from_numpy(np.asarray(frames, np.float32)).to(device)
     offset, scale = (moment.to(device) for moment in moments)
     tiles = [
         (t, y, x)
         for t in range(n_frames)
-        for y in range(0, height - tile_px + 1, tile_px)
+        for y in range(rows.start, rows.stop - tile_px + 1, tile_px)
         for x in range(0, width - tile_px + 1, tile_px)
     ]
     n_held_out = min(max(1, round(held_out * len(tiles))), most_held_out) if held_out else 0
@@ -116,9 +122,10 @@ def prepare_frames(
     linear, border = [], []
     for t in range(n_frames):
         planes = normalised(on_device[taps[t]], offset[t], scale[t])
-        linear.append(network.linear(planes)[0])
-        border.append(network.border(planes)[0])
+        linear.append(linear_of_rows(network, planes, rows))
+        border.append(network.border(planes)[0, :, rows])
     return TrainingFrames(
+        rows=rows,
         frames=on_device,
         wanted=on_device if wanted is None else torch.from_numpy(wanted).to(device),
         taps=taps,
@@ -131,6 +138,14 @@ def prepare_frames(
         border=torch.stack(border),
         centre=network.centre().clone(),
     )
+
+
+def linear_of_rows(network: BlindFeatureNetwork, planes: Tensor, rows: slice) -> Tensor:
+    """`BlindFeatureNetwork.linear` of one frame's planes, for a band and its margin."""
+    first = max(0, rows.start - network.margin_px)
+    result = network.linear(planes[:, :, first : rows.stop + network.margin_px])[0]
+    start = rows.start - first
+    return result[:, start : start + rows.stop - rows.start + 2 * network.reach_px]
 
 
 @dataclass(frozen=True)

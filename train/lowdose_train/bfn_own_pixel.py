@@ -40,18 +40,20 @@ class NoiseLine:
 
 
 @torch.no_grad()
-def noise_line(frames: TrainingFrames, channel: int) -> NoiseLine:
+def noise_line(bands: list[TrainingFrames], channel: int) -> NoiseLine:
     """From all frames and channels of a file, brightness being the linear filter's estimate."""
-    step = torch.tensor([1.0, -2.0, 1.0], device=frames.frames.device)
+    step = torch.tensor([1.0, -2.0, 1.0], device=bands[0].frames.device)
     kernel = (step[:, None] * step)[None, None] / 6  # white noise keeps its variance
     squares, brightness = [], []
-    r = (frames.linear.shape[-1] - frames.border.shape[-1]) // 2
-    for t in range(len(frames.frames)):
-        plane = normalised(frames.frames[t : t + 1], frames.offset[t], frames.scale[t])[0, channel]
-        squares.append(F.conv2d(plane[None, None], kernel)[0, 0].square().flatten())
-        height, width = plane.shape
-        estimate = frames.linear[t, channel, r : r + height, r : r + width] + frames.border[t, channel]
-        brightness.append(estimate[1:-1, 1:-1].flatten())
+    for frames in bands:
+        height, width = frames.border.shape[-2:]
+        r = (frames.linear.shape[-1] - width) // 2
+        for t in range(len(frames.frames)):
+            here = frames.frames[t : t + 1, :, frames.rows]
+            plane = normalised(here, frames.offset[t], frames.scale[t])[0, channel]
+            squares.append(F.conv2d(plane[None, None], kernel)[0, 0].square().flatten())
+            estimate = frames.linear[t, channel, r : r + height, r : r + width] + frames.border[t, channel]
+            brightness.append(estimate[1:-1, 1:-1].flatten())
     return fitted_line(torch.cat(brightness).double().cpu().numpy(), torch.cat(squares).double().cpu().numpy())
 
 
@@ -83,7 +85,7 @@ def choose_own_pixel(
     blind = crops.result(network)
     found = []
     for channel in range(network.n_channels):
-        line = noise_line(frames[0], channel)
+        line = noise_line(frames, channel)
         residual = (blind[channel] - crops.wanted[channel]).square()
         variance = line.at(blind[channel])
         error = float((residual - variance).mean())

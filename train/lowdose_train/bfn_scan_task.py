@@ -54,6 +54,10 @@ class BfnScanTask(BfnTask):
     def fit(self) -> BlindFilter:
         return self.fitted
 
+    def bands(self) -> list[tuple[slice, BlindFilter]]:
+        """All rows at once: a scan holds ten thousand pixels for each weight of the filter."""
+        return [(slice(0, self.stacks[0].shape[2]), self.fitted)]
+
     @staticmethod
     def read(path: Path, axes: str | None, channel: int | None, settings: Settings) -> Array:
         return read_scan(path, axes, settings.max_stack_mb)
@@ -69,9 +73,10 @@ class BfnScanTask(BfnTask):
         return error_weights(self.fitted)
 
     def finish(self, network: nn.Module) -> dict[str, Any]:
-        """The own-pixel step."""
+        """The last layer in closed form, and the own-pixel step."""
         assert isinstance(network, BlindFeatureNetwork)
         network.to(self.device)
+        self.refit(network)
         found = choose_scan_own_pixel(network, self.frames[0], self.crop_px, self.electrons)
         network.cpu()
         return {"own_pixel": [found]}

@@ -13,12 +13,14 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lowdose.wiener import BlindFilter
+from lowdose.wiener.movie import DIAMETERS_OF_IMAGE_PX, LARGEST_DIAMETER_PX
 from lowdose_train.bfn import BlindFeatureNetwork
 from lowdose_train.bfn_data import TrainingFrames, prepare_frames, window_moments
-from lowdose_train.bfn_task import BfnTask, fit_filter, set_filter
+from lowdose_train.bfn_task import BfnTask, fit_filter, padded, set_filter
 from lowdose_train.data import Array
 from lowdose_train.settings import Settings
 
@@ -32,6 +34,8 @@ MOST_GAUSSIAN = 0.95
 """Share of the noise variance."""
 GAUSSIAN_STD = 1.2
 """Of the filter that stands in the file until another is fitted, in frames and pixels."""
+LEAST_SHARE = 1e-4
+"""Of the largest weight; what is less is none."""
 LEAST_ERROR = 1e-3
 """Of a filter, in units of the noise: scenes that hold nothing would count without limit."""
 
@@ -77,9 +81,12 @@ class SimulatedBfnTask(BfnTask):
             (self.tests if test else self.frames).append(in_units_of_filter(frames))
 
     def finish(self, network: nn.Module) -> dict[str, Any]:
-        """A filter of no recording in particular, until one is fitted; no own-pixel step: that is for one file."""
+        """A filter of no recording in particular, until one is fitted, with room for the largest; no own-pixel step:
+        that is for one file."""
         assert isinstance(network, BlindFeatureNetwork)
-        network.filter.weight.copy_(blind_gaussian(network))
+        room = max(DIAMETERS_OF_IMAGE_PX) if network.n_taps == 1 else LARGEST_DIAMETER_PX
+        border = room // 2 - network.linear_reach_px
+        network.filter.weight = F.pad(blind_gaussian(network), (border,) * 4)
         return {}
 
     def turns_all_ways(self) -> bool:
@@ -97,7 +104,9 @@ def record_and_fit(clean: Array, index: int, noise: int, settings: Settings) -> 
         psnr_db, share = rng.uniform(*INPUT_PSNR_DB), rng.uniform(0, MOST_GAUSSIAN)
         channels.append(recorded(clean[:, channel], rng, psnr_db, share))
     noisy, expected = (np.stack(parts, axis=1) for parts in zip(*channels, strict=True))
-    return noisy, expected, fit_filter([noisy], settings)
+    assert settings.taps is not None and settings.linear_px is not None
+    fitted = fit_filter([noisy], replace(settings, taps=None))  # as many frames as a user's filter would take
+    return noisy, expected, padded(fitted, settings.taps, settings.linear_px)
 
 
 def recorded(clean: Array, rng: np.random.Generator, psnr_db: float, share: float) -> tuple[Array, Array]:
@@ -127,6 +136,7 @@ def blind_gaussian(network: BlindFeatureNetwork) -> Tensor:
     in_time, in_space = (torch.exp(-(x**2) / (2 * GAUSSIAN_STD**2)) for x in (steps, pixels))
     bell = torch.einsum("t,y,x->tyx", in_time, in_space, in_space)
     bell[network.n_taps // 2, network.linear_reach_px, network.linear_reach_px] = 0
+    bell[bell < LEAST_SHARE] = 0
     for channel in range(network.n_channels):
         weight[channel, channel :: network.n_channels] = bell / bell.sum()
     return weight

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,12 +10,13 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from lowdose.errors import LowdoseError
 from lowdose.sample import neighbour
-from lowdose.wiener import BlindFilter, fit_movie
+from lowdose.wiener import BlindFilter, fit_movie, fit_without
 from lowdose_train import bfn_start
 from lowdose_train.bfn import BlindFeatureNetwork
 from lowdose_train.bfn_data import (
@@ -26,6 +28,7 @@ from lowdose_train.bfn_data import (
     prepare_frames,
     window_moments,
 )
+from lowdose_train.bfn_last_layer import refit_last_layer
 from lowdose_train.bfn_own_pixel import choose_own_pixel
 from lowdose_train.data import Array, check_frames, read_channels
 from lowdose_train.settings import Settings
@@ -33,6 +36,7 @@ from lowdose_train.task import Task
 from lowdose_train.windows import below
 
 STEPS_PER_EPOCH = 50
+N_BANDS = 4
 N_START_BATCHES = 4
 """Batches on which the first features get their size."""
 LEAST_SIZE = 1e-6
@@ -46,7 +50,9 @@ class BfnTask(Task):
     """The network on noisy movies (n_frames, n_channels, height, width); one frame is enough.
 
     The closed-form filter is fitted to the same frames first; its choice of frames is the network's. It stays as it
-    is: what learns are the features and the perceptron.
+    is: what learns are the features and the perceptron. A filter knows a little of the noise that it was fitted to, and
+    looks better there than it is; so what is learned from a band of rows is learned with a filter that was fitted to
+    the others.
     """
 
     network: BlindFeatureNetwork
@@ -77,8 +83,27 @@ class BfnTask(Task):
 
     def fit(self) -> BlindFilter:
         """The closed-form filter of the normalised frames."""
+        return fit_filter(self.common_part(), self.settings)
+
+    def common_part(self) -> list[Array]:
         height, width = (min(frames.shape[axis] for frames in self.stacks) for axis in (2, 3))
-        return fit_filter([frames[..., :height, :width] for frames in self.stacks], self.settings)
+        return [frames[..., :height, :width] for frames in self.stacks]
+
+    def bands(self) -> list[tuple[slice, BlindFilter]]:
+        """Rows, and a filter that was fitted to all others; all rows and the filter itself where they are few."""
+        runs = self.common_part()
+        height = runs[0].shape[2]
+        n_bands = min(N_BANDS, height // self.crop_px)
+        everything = [(slice(0, height), self.filter)]
+        if n_bands < 2:
+            return everything
+        edges = [i * height // n_bands for i in range(n_bands + 1)]
+        rows = [slice(*pair) for pair in itertools.pairwise(edges)]
+        runs = [normalised_run(run) for run in runs]
+        try:
+            return [(part, fit_without(runs, part, self.filter, self.settings.blind_px)) for part in rows]
+        except np.linalg.LinAlgError:
+            return everything
 
     @staticmethod
     def read(path: Path, axes: str | None, channel: int | None, settings: Settings) -> Array:
@@ -110,6 +135,19 @@ class BfnTask(Task):
         bfn_start.draw(self.network, generator)
         set_filter(self.network, self.filter)
 
+    @torch.no_grad()
+    def begin_with(self, network: nn.Module) -> None:
+        """Features and perceptron are taken over, for as many frames as the filter sees; it is that of these frames."""
+        weights = network.state_dict()
+        own = self.network.state_dict()
+        mix = weights["features.mix"]
+        missing = own["features.mix"].shape[-1] - mix.shape[-1]
+        at_end = missing // 2
+        of_frames = F.pad(mix[..., :-1], (at_end, at_end))  # less than none: cut off
+        weights["features.mix"] = torch.cat([of_frames, mix[..., -1:]], -1)
+        of_file = {name: value for name, value in own.items() if name.split(".")[0] in ("filter", "scan")}
+        self.network.load_state_dict(weights | of_file)
+
     def prepare(self, generator: torch.Generator) -> None:
         set_filter(self.network, self.filter)  # fine-tuning: weights of a checkpoint, filter of these frames
         self.look()
@@ -117,6 +155,7 @@ class BfnTask(Task):
         if not self.network.perceptron.w3.any():
             self.scale_features(batches)
         self.set_unit(batches)
+        self.refit(self.network)
 
     def restore(self, state: dict[str, Any]) -> None:
         self.look()
@@ -124,21 +163,28 @@ class BfnTask(Task):
     def look(self) -> None:
         """Normalise the frames, run the filter over them and choose what is held out, always the same for a seed."""
         generator = torch.Generator().manual_seed(self.settings.seed)
-        for frames in self.stacks:
+        bands = self.bands()
+        for stack in self.stacks:
+            frames = np.asarray(stack, np.float32)
             taps = self.taps_of(len(frames))
-            self.frames.append(
-                prepare_frames(
-                    self.network,
-                    frames,
-                    taps,
-                    self.moments(frames, taps),
-                    tile_px=self.crop_px,
-                    held_out=self.settings.held_out,
-                    most_held_out=self.most_held_out,
-                    weights=self.error_weights(frames),
-                    generator=generator,
+            moments = self.moments(frames, taps)
+            for rows, fitted in bands:
+                set_filter(self.network, fitted)
+                self.frames.append(
+                    prepare_frames(
+                        self.network,
+                        frames,
+                        taps,
+                        moments,
+                        tile_px=self.crop_px,
+                        held_out=self.settings.held_out,
+                        most_held_out=self.most_held_out,
+                        weights=self.error_weights(frames),
+                        generator=generator,
+                        rows=rows,
+                    )
                 )
-            )
+        set_filter(self.network, self.filter)
 
     def taps_of(self, n_frames: int) -> NDArray[np.int_]:
         """The numbers of the frames that the network sees for each, (n_frames, n_taps)."""
@@ -173,10 +219,23 @@ class BfnTask(Task):
         parts = []
         for _ in range(self.settings.batch_size):
             frames = self.frames[below(len(self.frames), generator)]
-            n_frames, _, height, width = frames.frames.shape
-            t, y, x = (below(n, generator) for n in (n_frames, height - self.crop_px + 1, width - self.crop_px + 1))
-            parts.append(frames.crop(t, y, x, self.crop_px, self.network.reach_px))
+            n_frames, _, _, width = frames.frames.shape
+            n_rows = frames.rows.stop - frames.rows.start
+            t, y, x = (below(n, generator) for n in (n_frames, n_rows - self.crop_px + 1, width - self.crop_px + 1))
+            parts.append(frames.crop(t, frames.rows.start + y, x, self.crop_px, self.network.reach_px))
         return Crops.of(parts).turned(self.network, generator, all_ways=self.turns_all_ways())
+
+    @torch.no_grad()
+    def refit(self, network: BlindFeatureNetwork) -> None:
+        """The last layer in closed form, if that is better on the held-out tiles; none at all if nothing else is."""
+        perceptron = network.perceptron
+        before = perceptron.w3.clone(), perceptron.b3.clone()
+        loss = self.held_out_loss(network)
+        refit_last_layer(network, self.frames, self.crop_px, torch.Generator().manual_seed(self.settings.seed))
+        if self.held_out_loss(network) < min(loss, 0.0):
+            return
+        for weight, value in zip((perceptron.w3, perceptron.b3), before, strict=True):
+            weight.copy_(value if loss < 0 else torch.zeros_like(value))
 
     def turns_all_ways(self) -> bool:
         """Whether copies that are turned in all ways teach more than the directions in the specimen tell."""
@@ -211,11 +270,13 @@ class BfnTask(Task):
         return self.frames
 
     def finish(self, network: nn.Module) -> dict[str, Any]:
-        """The own-pixel step, for one file whose channels have each one noise."""
+        """The last layer in closed form; the own-pixel step, for one file whose channels have each one noise."""
         assert isinstance(network, BlindFeatureNetwork)
-        if len(self.frames) > 1:
-            return {}
         network.to(self.device)
+        self.refit(network)
+        if len(self.stacks) > 1:
+            network.cpu()
+            return {}
         found = choose_own_pixel(network, self.frames, self.crop_px)
         network.cpu()
         return {"own_pixel": found}
@@ -236,19 +297,27 @@ def size_of_linear(batches: list[Crops]) -> Tensor:
 
 def fit_filter(runs: Sequence[Array], settings: Settings) -> BlindFilter:
     """The closed-form filter of runs of frames (n_frames, n_channels, height, width), each normalised."""
-    normalised = []
-    for run in runs:
-        frames, axes = np.asarray(run, np.float32), (0, 2, 3)
-        level, std = frames.mean(axes, keepdims=True), frames.std(axes, keepdims=True)
-        normalised.append((frames - level) / np.where(std > 0, std, 1))
+    normalised = [normalised_run(run) for run in runs]
     level = np.zeros(runs[0].shape[1], np.float32)
     fitted = fit_movie(
         normalised, level, window_frames=settings.taps, largest_px=settings.linear_px, hidden_px=settings.blind_px
     )
-    if settings.linear_px is None:
-        return fitted
-    border = settings.linear_px // 2 - fitted.radius_px
-    return replace(fitted, weights=np.pad(fitted.weights, [(0, 0)] * 4 + [(border, border)] * 2))
+    return fitted if settings.linear_px is None else padded(fitted, len(fitted.taps), settings.linear_px)
+
+
+def padded(fitted: BlindFilter, n_taps: int, side_px: int) -> BlindFilter:
+    """The same filter in a larger window; its weights are those inside a sequence."""
+    inside = fitted.weights[len(fitted.weights) // 2][None]
+    taps, border = (n_taps - len(fitted.taps)) // 2, side_px // 2 - fitted.radius_px
+    weights = np.pad(inside, [(0, 0), (0, 0), (taps, taps), (0, 0), (border, border), (border, border)])
+    return replace(fitted, weights=weights, taps=[(0, dt - n_taps // 2) for dt in range(n_taps)])
+
+
+def normalised_run(run: Array) -> NDArray[np.float32]:
+    frames, axes = np.asarray(run, np.float32), (0, 2, 3)
+    level, std = frames.mean(axes, keepdims=True), frames.std(axes, keepdims=True)
+    normalised: NDArray[np.float32] = (frames - level) / np.where(std > 0, std, 1)
+    return normalised
 
 
 def network_of(fitted: BlindFilter, settings: Settings) -> BlindFeatureNetwork:

@@ -23,7 +23,7 @@ from lowdose_train.task import Task
 
 FIRST_SEED = 1000
 SIDE_PX = 160
-N_FRAMES = 10
+N_FRAMES = 14
 HRTEM_ANGSTROM = (0.05, 0.22)
 STEM_ANGSTROM = (0.1, 0.26)
 HAADF_ANGSTROM = (0.1, 0.24)
@@ -106,11 +106,11 @@ def scan_scenes() -> Scenes:
     return shuffled(scenes)
 
 
-SHARED = Settings(method="bfn", linear_px=15, epochs=120, learning_rate=3e-3, averaging=0.995, patience_epochs=1000)
+SHARED = Settings(method="bfn", epochs=300, learning_rate=3e-3, averaging=0.995, patience_epochs=1000)
 MODELS: dict[str, tuple[dict[str, Any], Callable[[], Scenes], type[Task]]] = {
-    "bfn": ({"taps": 7}, movie_scenes, SimulatedBfnTask),
-    "bfn-dual": ({"taps": 5}, dual_scenes, SimulatedBfnTask),
-    "bfn-image": ({"taps": 1, "linear_px": 21}, image_scenes, SimulatedBfnTask),
+    "bfn": ({"taps": 13, "linear_px": 21}, movie_scenes, SimulatedBfnTask),
+    "bfn-dual": ({"taps": 13, "linear_px": 15}, dual_scenes, SimulatedBfnTask),
+    "bfn-image": ({"taps": 1, "linear_px": 49}, image_scenes, SimulatedBfnTask),
     "bfn-4d": ({"method": "bfn-4d", "epochs": 200, "batch_size": 16}, scan_scenes, SimulatedScanTask),
 }
 

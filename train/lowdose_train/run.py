@@ -46,7 +46,7 @@ class Run:
             if meta["method"] != self.settings.method:
                 raise LowdoseError(f"{start_from} is a {meta['method']} network; expected {self.settings.method}")
             try:
-                self.network.load_state_dict(earlier.state_dict())
+                self.task.begin_with(earlier)
             except RuntimeError as error:
                 raise LowdoseError(
                     f"the weights in {start_from} do not fit these settings and data: {error}"

@@ -50,6 +50,10 @@ class Task(ABC):
     def draw(self, generator: torch.Generator) -> None:
         """New random weights for `network`."""
 
+    def begin_with(self, network: nn.Module) -> None:
+        """Take the weights of a trained network. Raises RuntimeError where they do not fit."""
+        self.network.load_state_dict(network.state_dict())
+
     @abstractmethod
     def batch(self, generator: torch.Generator) -> Any:
         """What one step learns from, on the device; the same for the same state of the generator."""

@@ -1,7 +1,9 @@
-"""The bundled blind-feature networks as a method: the linear filter is fitted to the frames, the rest is as trained."""
+"""The bundled blind-feature networks as a method: linear filter and last layer are fitted to the frames, the rest is as
+trained."""
 
 from __future__ import annotations
 
+import itertools
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,20 +14,27 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from lowdose.errors import LowdoseError
-from lowdose.methods.bfn_scan import SMALLEST, fit_to_scan
+from lowdose.methods.bfn_scan import SMALLEST, fit_last_layer_of_scan, fit_own_pixel
+from lowdose.methods.blind_features import seen_by_last_layer
+from lowdose.methods.last_layer import LastLayer, Moments, fit_last_layer
 from lowdose.methods.method import FrameStream, Options
 from lowdose.methods.network import Network, PreparedNetwork
 from lowdose.methods.wiener import sample_runs, sample_scan
 from lowdose.model import Model, bundled_models, load
 from lowdose.model_weights import Weights, read_weights, with_weights
-from lowdose.sample import middle
+from lowdose.sample import neighbour
 from lowdose.source import FrameSource
-from lowdose.wiener import BlindFilter, fit_movie, fit_scan
+from lowdose.wiener import BlindFilter, fit_movie, fit_scan, fit_without
 
 NAMES = ("bfn", "bfn-4d", "bfn-dual", "bfn-image")
-SAMPLE_FRAMES = 24
-SAMPLE_PX = 256
-MOST_STRENGTH = 1.25
+SHORTEST_MOVIE = 4
+N_BANDS = 4
+MOST_PIXELS = 1.2e6
+"""That the last layer is fitted to."""
+PARTS_OF_BAND = 4
+"""For cross-validation."""
+
+Frames = NDArray[np.float32]
 
 
 class Bfn:
@@ -38,47 +47,39 @@ class Bfn:
 
     def prepare(self, frames: FrameSource, options: Options) -> PreparedBfn:
         name = self.name_for(frames)
-        path = bundled_models()[name]
-        content = path.read_bytes()
+        content = bundled_models()[name].read_bytes()
         weights = read_weights(content)
-        if frames.scan is not None:
-            return self.prepare_scan(frames, frames.scan, content, weights, options)
-        n_channels, n_planes, side, _ = weights["filter.weight"].shape
+        n_channels = weights["filter.weight"].shape[0]
         if n_channels != frames.n_channels:
             plural = "channel" if frames.n_channels == 1 else "channels"
             raise LowdoseError(
                 f"the data have {frames.n_channels} {plural}, {name} takes {n_channels}: choose one with --channel"
             )
+        if frames.scan is not None:
+            return self.prepare_scan(frames, frames.scan, content, options)
         runs = sample_runs(frames)
-        fitted = fit_movie(runs, window_frames=n_planes // n_channels, largest_px=side)
-        stds = np.sqrt(np.mean([run.var(axis=(0, 2, 3), dtype=np.float64) for run in runs], axis=0))
-        replaced = filter_weights(weights, fitted, stds)
-        strength = best_strength(content, replaced, sample_frames(frames))
-        replaced |= with_strength(weights, strength)
+        fitted = fit_movie(runs)
+        last_layers = fit_last_layers(weights, runs, fitted)
+        replaced = filter_weights(weights, fitted, deviations(runs)) | with_last_layers(last_layers)
         model = opened(with_weights(content, replaced), name, self.asked)
-        return PreparedBfn(Network(model).prepare(frames, options), name, fitted, strength)
+        return PreparedBfn(Network(model).prepare(frames, options), name, fitted, last_layers)
 
-    def prepare_scan(
-        self, frames: FrameSource, scan: tuple[int, int], content: bytes, weights: Weights, options: Options
-    ) -> PreparedBfn:
+    def prepare_scan(self, frames: FrameSource, scan: tuple[int, int], content: bytes, options: Options) -> PreparedBfn:
         if min(scan) < SMALLEST:
             raise LowdoseError(
                 f"a scan of {scan[0]}x{scan[1]} positions is too small for bfn-4d: it needs {SMALLEST}x{SMALLEST}"
             )
         block, mean = sample_scan(frames, scan)
         fitted = fit_scan(block, mean)
-        linear = fitted.weights[0]
-        replaced = {"filter.weight": linear[:, :, 0], "own": own_share(weights, linear)}
+        linear, weights = fitted.weights[0], read_weights(content)
+        replaced: Weights = {"filter.weight": linear[:, :, 0], "own": own_share(weights, linear)}
+        last_layer = fit_last_layer_of_scan(weights | replaced, last_layers_of(weights)[0], fitted, block)
+        replaced |= with_last_layers([last_layer])
         replaced |= {"scan.level": fitted.level, "scan.scale": fitted.scale}
         content = with_weights(content, replaced)
-
-        def with_this(strength: float) -> bytes:
-            return with_weights(content, with_strength(weights, [strength]))
-
-        found = fit_to_scan(fitted, block, lambda strength: opened(with_this(strength), "bfn-4d", "cpu"))
-        model = opened(with_weights(with_this(found.strength), found.own_planes), "bfn-4d", self.asked)
-        network = Network(model).prepare(frames, options)
-        return PreparedBfn(network, "bfn-4d", fitted, [found.strength], found.own_pixel)
+        own, found = fit_own_pixel(fitted, block, opened(content, "bfn-4d", "cpu"))
+        model = opened(with_weights(content, own), "bfn-4d", self.asked)
+        return PreparedBfn(Network(model).prepare(frames, options), "bfn-4d", fitted, [last_layer], found)
 
     def name_for(self, frames: FrameSource) -> str:
         if (frames.scan is not None) != (self.name == "bfn-4d") and self.name != "bfn":
@@ -89,31 +90,38 @@ class Bfn:
             return self.name
         if frames.n_channels == 2:
             return "bfn-dual"
-        reach = max(abs(tap) for tap in load("bfn", device="cpu").taps)
-        return "bfn" if len(frames) > reach else "bfn-image"
+        return "bfn" if len(frames) >= SHORTEST_MOVIE else "bfn-image"
 
 
 @dataclass(frozen=True)
 class PreparedBfn:
-    """A bundled network with a filter fitted to the frames. strength: see `best_strength`."""
+    """A bundled network with filter and, per channel, last layer fitted to the frames; over a scan the own-pixel step
+    too."""
 
     network: PreparedNetwork
     name: str
     fitted: BlindFilter
-    strength: list[float]
+    last_layers: list[LastLayer]
     own_pixel: dict[str, Any] | None = None
 
     @property
     def report(self) -> dict[str, Any]:
-        own = {"own_pixel": [self.own_pixel]} if self.own_pixel else {}
-        return {**self.network.report, "bundled": self.name, "strength": self.strength, **own, **self.fitted.report}
+        gains = [layer.gain for layer in self.last_layers]
+        penalties = [layer.penalty for layer in self.last_layers]
+        found = {"bundled": self.name, "gain_over_filter": gains, "penalty": penalties}
+        if self.own_pixel:
+            found["own_pixel"] = [self.own_pixel]
+        return {**self.network.report, **found, **self.fitted.report}
 
     @property
     def summary(self) -> str:
         n, diameter, _ = self.fitted.report["window"]
-        strength = " and ".join(f"{value:.2f}" for value in self.strength)
+        gain = " and ".join(f"{100 * layer.gain:.2f}" for layer in self.last_layers)
         unit = "patterns" if self.own_pixel else "frames"
-        text = f"{self.name} at strength {strength}, its filter of {n} {unit} and {diameter} px fitted to the {unit}"
+        text = (
+            f"{self.name}, its filter of {n} {unit} and {diameter} px and its last layer fitted to the {unit}; "
+            f"{gain} % below the filter's error, noise included"
+        )
         if not self.own_pixel or not self.own_pixel["used"]:
             return text
         return f"{text}; own pixels count up to {100 * max(self.own_pixel['share_by_brightness']):.0f} %"
@@ -126,49 +134,75 @@ class PreparedBfn:
         return self.network.stream(frames, out_dtype)
 
 
+def fit_last_layers(weights: Weights, runs: Sequence[Frames], fitted: BlindFilter) -> list[LastLayer]:
+    """The last layer of each channel, fitted to bands of the frames with filters that do not know these.
+
+    runs: as `fit_movie` takes them, fitted: what it gave. A filter knows a little of the noise that it was fitted to;
+    on such rows the layer would learn to follow it.
+    """
+    height, width = runs[0].shape[2:]
+    edges = [i * height // N_BANDS for i in range(N_BANDS + 1)]
+    rows = [slice(*pair) for pair in itertools.pairwise(edges) if pair[0] < pair[1]]
+    try:
+        filters = [fit_without(runs, part, fitted) for part in rows] if len(rows) == N_BANDS else [fitted] * len(rows)
+    except np.linalg.LinAlgError:
+        filters = [fitted] * len(rows)
+    stds = deviations(runs)
+    of_rows = [weights | filter_weights(weights, each, stds) for each in filters]
+    places = [(run, t) for run in runs for t in range(len(run))]
+    n = min(max(N_BANDS, int(MOST_PIXELS * N_BANDS / (height * width))), N_BANDS * len(places))
+    parts: list[list[Moments]] = [[] for _ in stds]
+    for i in range(n):
+        run, t = places[i * len(places) // n]
+        band = i % len(rows)
+        for channel, moments in enumerate(moments_of_band(of_rows[band], run, t, rows[band])):
+            parts[channel] += moments
+    trained = last_layers_of(weights)
+    return [fit_last_layer(moments, layer) for moments, layer in zip(parts, trained, strict=True)]
+
+
+def moments_of_band(weights: Weights, run: Frames, t: int, rows: slice) -> list[list[Moments]]:
+    """Per channel the moments of PARTS_OF_BAND parts of rows of frame t of a run."""
+    n_channels, n_planes = weights["filter.weight"].shape[:2]
+    reach = n_planes // n_channels // 2
+    window = run[[neighbour(t, dt, len(run)) for dt in range(-reach, reach + 1)]]
+    offset = window.mean(axis=(0, 2, 3), dtype=np.float64)
+    std = window.std(axis=(0, 2, 3), dtype=np.float64)
+    scale = np.where(std > 0, std, 1)
+    planes = ((window - offset[:, None, None]) / scale[:, None, None]).astype(np.float32)
+    seen, filtered = seen_by_last_layer(weights, planes.reshape(-1, *planes.shape[2:]), rows)
+    left = planes[reach, :, rows].reshape(n_channels, -1) - filtered
+    width = run.shape[-1]
+    order = np.arange(left.shape[1]).reshape(-1, width)
+    parts = [part.ravel() for part in np.array_split(order, PARTS_OF_BAND, axis=1) if part.size]
+    with_one = np.concatenate([seen, np.ones_like(seen[:, :1])], axis=1)
+    return [[Moments.of(with_one[c][:, part], left[c][part]) for part in parts] for c in range(n_channels)]
+
+
+def deviations(runs: Sequence[Frames]) -> NDArray[np.float64]:
+    stds: NDArray[np.float64] = np.sqrt(np.mean([run.var(axis=(0, 2, 3), dtype=np.float64) for run in runs], axis=0))
+    return stds
+
+
+def last_layers_of(weights: Weights) -> NDArray[np.float64]:
+    """(n_channels, n): the weights of the last layer and its bias."""
+    w3, b3 = weights["perceptron.w3"], weights["perceptron.b3"]
+    return np.concatenate([w3, b3[:, None]], axis=1).astype(np.float64)
+
+
+def with_last_layers(layers: Sequence[LastLayer]) -> Weights:
+    weights = np.stack([layer.weights for layer in layers]).astype(np.float32)
+    return {"perceptron.w3": weights[:, :-1], "perceptron.b3": weights[:, -1]}
+
+
 def filter_weights(weights: Weights, fitted: BlindFilter, stds: NDArray[np.float64]) -> Weights:
     """What a filter changes in the file, fitted to frames of these standard deviations per channel."""
     linear = fitted.weights[len(fitted.weights) // 2]  # (out, taps, in, side, side)
     linear = linear * (stds / stds[:, None])[:, None, :, None, None].astype(np.float32)
-    border = (weights["filter.weight"].shape[-1] - linear.shape[-1]) // 2
-    linear = np.pad(linear, [(0, 0)] * 3 + [(border, border)] * 2)
+    n_channels, n_planes, side, _ = weights["filter.weight"].shape
+    taps, border = (n_planes // n_channels - linear.shape[1]) // 2, (side - linear.shape[-1]) // 2
+    linear = np.pad(linear, [(0, 0), (taps, taps), (0, 0), (border, border), (border, border)])
     return {"filter.weight": linear.reshape(weights["filter.weight"].shape), "own": own_share(weights, linear)}
-
-
-def with_strength(weights: Weights, strength: Sequence[float]) -> Weights:
-    """The perceptron's last layer times a factor per channel."""
-    factor = np.array(strength, np.float32)
-    return {
-        "perceptron.w3": weights["perceptron.w3"] * factor[:, None],
-        "perceptron.b3": weights["perceptron.b3"] * factor,
-    }
-
-
-def best_strength(content: bytes, replaced: Weights, frames: NDArray[np.float32]) -> list[float]:
-    """How far to go, per channel, from the filter's result to the network's: what predicts the noisy pixels best.
-
-    0 is the filter alone: where the frames are unlike what the network was trained on, it does no harm. frames:
-    (n_frames, n_channels, height, width).
-    """
-    nothing = with_strength(read_weights(content), [0.0] * frames.shape[1])
-    stack = frames if frames.shape[1] > 1 else frames[:, 0]
-    filtered, corrected = (
-        opened(with_weights(content, replaced | more), "bfn", "cpu").denoise(stack).reshape(frames.shape)
-        for more in (nothing, {})
-    )
-    change = (corrected - filtered).astype(np.float64)
-    left = frames - filtered
-    axes = (0, 2, 3)
-    most = np.maximum(np.square(change).sum(axes), 1e-30)
-    return [float(value) for value in np.clip((change * left).sum(axes) / most, 0, MOST_STRENGTH)]
-
-
-def sample_frames(frames: FrameSource) -> NDArray[np.float32]:
-    """The middle of the frames in the middle of a sequence, (n_frames, n_channels, height, width)."""
-    n_frames = min(len(frames), SAMPLE_FRAMES)
-    first = (len(frames) - n_frames) // 2
-    taken = np.stack([np.asarray(middle(frames[first + i], SAMPLE_PX), np.float32) for i in range(n_frames)])
-    return taken.reshape(n_frames, frames.n_channels, *taken.shape[-2:])
 
 
 def opened(content: bytes, name: str, device: str) -> Model:

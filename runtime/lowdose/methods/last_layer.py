@@ -36,11 +36,15 @@ class Moments:
 
     @staticmethod
     def of(inputs: NDArray[np.float32], target: NDArray[np.float32]) -> Moments:
-        """inputs (n - 1, n_pixels), target (n_pixels): float32."""
-        with_one = np.concatenate([inputs, np.ones_like(inputs[:1])])
-        products = (with_one @ with_one.T).astype(np.float64)
-        squares = float(np.square(target, dtype=np.float64).sum())
-        return Moments(products, (with_one @ target).astype(np.float64), squares, target.size)
+        """inputs (n, n_pixels), the last of them 1, target (n_pixels): float32."""
+        rows = np.concatenate([inputs, target[None]])
+        return Moments.from_products(rows @ rows.T, target.size)
+
+    @staticmethod
+    def from_products(products: NDArray[np.float32], n_pixels: int) -> Moments:
+        """Of all rows, (n + 1, n + 1): the inputs and, last, the target."""
+        exact = products.astype(np.float64)
+        return Moments(exact[:-1, :-1], exact[:-1, -1], float(exact[-1, -1]), n_pixels)
 
     def __add__(self, other: Moments) -> Moments:
         return Moments(
