@@ -31,14 +31,14 @@ def expected(electrons, seed=8, scan_y=7, scan_x=8, height=64, width=71):
 
 @torch.no_grad()
 def own_pixel(scan, truth):
-    """The step for the filter alone, what was found, and the mean squared errors without and with it."""
+    """The step before any training, what was found, and the mean squared errors without and with it."""
     task = BfnScanTask(SHORT, {"scan": scan}, CPU)
     generator = torch.Generator().manual_seed(0)
     task.draw(generator)
     task.prepare(generator)
     (found,) = task.finish(task.network)["own_pixel"]
-    (frames,), r = task.frames, task.network.reach_px
-    blind = frames.linear[:, :, r:-r, r:-r] + frames.border
+    (frames,) = task.frames
+    blind = torch.cat([task.network(frames.frames[taps].transpose(0, 1)) for taps in frames.taps])
     with_own = task.network.own_pixel(blind, frames.frames)
     level, scale = task.fitted.level, task.fitted.scale
     results = [(planes[:, 0].numpy() * scale + level).reshape(truth.shape) for planes in (blind, with_own)]

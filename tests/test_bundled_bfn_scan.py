@@ -7,11 +7,17 @@ import pytest
 
 from lowdose import LowdoseError
 from lowdose.methods import find_method
-from lowdose.methods.bfn_scan import SAMPLED_PIXELS, SMALLEST, sample_of
+from lowdose.methods.bfn import opened, own_share
+from lowdose.methods.bfn_scan import SAMPLED_PIXELS, SMALLEST, fit_last_layer_of_scan, sample_of
+from lowdose.methods.blind_features import seen_by_last_layer
 from lowdose.methods.method import Options
 from lowdose.metrics import psnr
+from lowdose.model import bundled_models
+from lowdose.model_weights import read_weights, with_weights
+from lowdose.sample import neighbour
 from lowdose.simulate import diffraction_scan
 from lowdose.source import ArraySource
+from lowdose.wiener import fit_scan
 
 
 def recorded(electrons, seed=2000, scan_y=8, scan_x=9, height=64, width=75):
@@ -57,6 +63,26 @@ def test_noise_alone_gives_the_filter():
     errors = [np.square(result - truth).mean() for result in (by_bfn, by_filter)]
     assert errors[0] < 1.05 * errors[1] + 1e-3
     assert max(prepared.report["own_pixel"][0]["share_by_brightness"]) < 0.1
+
+
+def test_the_last_layer_is_fitted_to_what_it_sees_in_the_file():
+    scan = recorded(0.5, 2005, 4, 5, 33, 29)[0].astype(np.float32)
+    fitted = fit_scan(scan)
+    content = bundled_models()["bfn-4d"].read_bytes()
+    linear, weights = fitted.weights[0], read_weights(content)
+    planes = {"scan.level": fitted.level, "scan.scale": fitted.scale}
+    weights |= {"filter.weight": linear[:, :, 0], "own": own_share(weights, linear)}
+    content = with_weights(content, planes | {name: weights[name] for name in ("filter.weight", "own")})
+    by_file = opened(content, "bfn-4d", "cpu").denoise(scan)
+    layer = np.append(weights["perceptron.w3"][0], weights["perceptron.b3"][0]).astype(np.float64)
+    for y, x in ((0, 0), (2, 3), (3, 4)):
+        window = np.stack([scan[neighbour(y, dy, 4), neighbour(x, dx, 5)] for dy, dx in fitted.taps])
+        seen, filtered = seen_by_last_layer(weights, (window - fitted.level) / fitted.scale, slice(0, 33))
+        result = (filtered[0] + layer[:-1] @ seen[0] + layer[-1]).reshape(33, 29)
+        wanted = (by_file[y, x] - fitted.level[0]) / fitted.scale[0]
+        np.testing.assert_allclose(result, wanted, atol=1e-3)
+    fit = fit_last_layer_of_scan(weights, layer, fitted, scan)
+    assert fit.weights.shape == layer.shape and 0 <= fit.gain < 1
 
 
 def test_scans_of_a_few_positions_are_refused():
