@@ -90,27 +90,30 @@ def test_what_is_no_count_of_electrons():
 
 
 class TestErrors:
-    def squares(self, ratios, noises, n_pixels):
+    def errors(self, ratios, noises, n_pixels):
         random = np.random.default_rng(5)
         pairs = zip(ratios, noises, n_pixels, strict=True)
-        return [noise * (1 + ratio) * random.chisquare(1, n) for (ratio, noise, n) in pairs]
+        return [noise * ((1 + ratio) * random.chisquare(1, n) - 1) for (ratio, noise, n) in pairs]
 
     def test_alike_classes_share_what_is_known_of_all(self):
         noises = [0.1, 1.0, 10.0]
-        squares = self.squares([0.05, 0.05, 0.05], noises, [40000, 10000, 2000])
-        found = errors_to_noise(squares, noises, 0.0)
-        assert found[0] == found[1] == found[2] == pytest.approx(0.05, abs=0.02)
+        scatter = np.tile([-3.0, 3.0], 200)
+        found = errors_to_noise([noise * (0.05 + scatter) for noise in noises], noises, 0.0)
+        assert not found.any()  # 0.05, known to 3 / 20 / sqrt(3)
+        found = errors_to_noise([noise * (0.05 + scatter / 3) for noise in noises], noises, 0.0)
+        assert found == pytest.approx([0.05] * 3)
+        assert len(set(found)) == 1
 
     def test_another_class_has_its_own(self):
         noises = [0.1, 1.0, 10.0]
-        found = errors_to_noise(self.squares([0.0, 0.0, 2.0], noises, [40000, 10000, 2000]), noises, 0.0)
+        found = errors_to_noise(self.errors([0.0, 0.0, 2.0], noises, [40000, 10000, 2000]), noises, 0.0)
         assert found[0] < 0.02 and found[2] == pytest.approx(2, rel=0.2)
 
     def test_what_the_noise_is_not_known_to_is_no_error(self):
         noises = [1.0, 1.0]
-        squares = self.squares([0.04, 0.04], noises, [90000, 90000])
-        assert errors_to_noise(squares, noises, 0.0).all()
-        assert not errors_to_noise(squares, noises, 0.03).any()
+        errors = self.errors([0.04, 0.04], noises, [90000, 90000])
+        assert errors_to_noise(errors, noises, 0.0).all()
+        assert not errors_to_noise(errors, noises, 0.06).any()
         assert not errors_to_noise([np.zeros(0), np.zeros(1)], noises, 0.0).any()
 
 

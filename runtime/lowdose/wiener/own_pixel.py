@@ -22,10 +22,12 @@ from lowdose.wiener.scan import smooth
 
 N_CLASSES = 6
 """Of detector pixels by the mean pattern's brightness; each has as large a part of the noise's standard deviations."""
-SCORES = 2.0
-"""An error must be as many of its own standard errors above nothing; a step that is taken wrongly costs little."""
-LINE_ERROR = 0.03
-"""Of a noise variance that is estimated, as a share of it: so far off it was on simulated scans."""
+SCORES = 1.0
+"""An error must be as many of its own standard errors above nothing: a step gains as its square does, and costs as the
+variance of its estimate."""
+LINE_ERROR = 0.06
+"""Of a noise variance that is estimated, as a share of it: so far off it was, or less, on simulated scans of few
+electrons; at many it comes out too large."""
 LEAST = 1e-6
 """Variance of the noise of a pixel that never counted, in the scan's units."""
 DARK = 0.05
@@ -72,16 +74,17 @@ def own_pixel_planes(
     """
     found = fitted_noise(noise)
     line = NoiseLine(0.0, 1.0) if electrons else found
-    squares, brightness = test.by_class(np.square(test.left)), test.by_class(test.blind)
-    means = [max(float(values.mean()), 0.0) if len(values) else 0.0 for values in brightness]
-    noises = [line.constant + line.gain * mean for mean in means]
-    ratios = errors_to_noise(squares, noises, 0.0 if electrons else LINE_ERROR)
+    # By the noisy value, whose mean is right, and which is large where the square is: what is left scatters little.
+    variance = line.constant + line.gain * (test.left + test.blind)
+    errors, variances = test.by_class(np.square(test.left) - variance), test.by_class(variance)
+    noises = [max(float(values.mean()), 0.0) if len(values) else 0.0 for values in variances]
+    ratios = errors_to_noise(errors, noises, 0.0 if electrons else LINE_ERROR)
     of_pixel = np.maximum(line.constant + line.gain * np.maximum(level, 0), LEAST) / np.square(scale)
-    of_scan = sum(v * len(values) for v, values in zip(noises, squares, strict=True)) / test.left.size
+    noise_variance = float(variance.mean(dtype=np.float64))
     report = {
         "used": bool(ratios.any()),
-        "error_variance": float(np.square(test.left, dtype=np.float64).mean()) - of_scan,
-        "noise_variance": of_scan,
+        "error_variance": float(np.square(test.left, dtype=np.float64).mean()) - noise_variance,
+        "noise_variance": noise_variance,
         "gain": found.gain,
         "read_noise": found.constant**0.5,
         "electrons": electrons,
@@ -149,20 +152,20 @@ def mean_of_four(planes: Planes) -> Planes:
     return mean
 
 
-def errors_to_noise(squares: list[Floats], noises: list[float], line_error: float) -> Floats:
-    """e / v of each class from (y - d)^2 of its pixels and v; 0 where it is not known to be above nothing.
+def errors_to_noise(errors: list[Floats], noises: list[float], line_error: float) -> Floats:
+    """e / v of each class from (y - d)^2 - v of its pixels and v; 0 where it is not known to be above nothing.
 
     It is the mean of all classes, which is known best, but for those that are certainly not like the others.
     line_error: that of v, as a share of it.
     """
-    found, uncertain = np.zeros(len(squares)), np.full(len(squares), np.inf)
-    for number, (values, noise) in enumerate(zip(squares, noises, strict=True)):
+    found, uncertain = np.zeros(len(errors)), np.full(len(errors), np.inf)
+    for number, (values, noise) in enumerate(zip(errors, noises, strict=True)):
         if len(values) > 1 and noise > 0:
-            found[number] = values.mean() / noise - 1
+            found[number] = values.mean() / noise
             uncertain[number] = max(float(values.std()), 1e-15) / len(values) ** 0.5 / noise
     weights = uncertain**-2.0
     if not weights.any():
-        return np.zeros(len(squares))
+        return np.zeros(len(errors))
     mean, of_mean = (weights * found).sum() / weights.sum(), weights.sum() ** -0.5
     alike = np.abs(found - mean) < SCORES * uncertain
     ratios, uncertain = np.where(alike, mean, found), np.where(alike, of_mean, uncertain)
