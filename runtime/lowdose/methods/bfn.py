@@ -48,14 +48,14 @@ class Bfn:
         name = self.name_for(frames)
         content = bundled_models()[name].read_bytes()
         weights = read_weights(content)
-        n_channels = weights["filter.weight"].shape[0]
+        n_channels, n_planes = weights["filter.weight"].shape[:2]
         if n_channels != frames.n_channels:
             plural = "channel" if frames.n_channels == 1 else "channels"
             raise LowdoseError(
                 f"the data have {frames.n_channels} {plural}, {name} takes {n_channels}: choose one with --channel"
             )
         runs = sample_runs(frames)
-        fitted = fit_movie(runs)
+        fitted = fit_movie(runs, max_frames=n_planes // n_channels)
         last_layers = fit_last_layers(weights, runs, fitted)
         replaced = filter_weights(weights, fitted, deviations(runs)) | with_last_layers(last_layers)
         model = opened(with_weights(content, replaced), name, self.asked)
