@@ -14,7 +14,7 @@ from lowdose.simulate import diffraction_scan
 from lowdose.source import ArraySource
 from lowdose_train import checkpoint
 from lowdose_train.bfn import BlindFeatureNetwork
-from lowdose_train.bfn_data import Crops, frames_to_learn, learned_part
+from lowdose_train.bfn_data import Crops, frames_to_learn, learned_part, linear_of_rows
 from lowdose_train.bfn_own_pixel import choose_own_pixel
 from lowdose_train.bfn_scan_task import BfnScanTask
 from lowdose_train.bfn_simulated import SimulatedBfnTask
@@ -170,11 +170,27 @@ def test_the_filter_is_kept_where_training_only_harms(tmp_path, monkeypatch):
         return loss
 
     monkeypatch.setattr(Run, "train_step", harmful)
-    result = train(SHORT, {"movie": waves()[0]}, tmp_path / "run")
+    # A single frame of noise: there is nothing to learn, and nothing is what is kept.
+    result = train(SHORT, {"movie": (waves(n_frames=1)[0] - waves(n_frames=1)[1])}, tmp_path / "run")
     assert result.metrics["epoch"] == 0 and result.metrics["held_out"] == 0
     assert not result.network.perceptron.w3.any() and not result.network.perceptron.b3.any()
     best = checkpoint.read(tmp_path / "run" / "best.pt")
     assert best["metrics"]["epoch"] == 0
+
+
+def test_before_the_first_step_the_last_layer_is_fitted():
+    task = BfnTask(SHORT, {"movie": waves()[0]}, CPU)
+    generator = torch.Generator().manual_seed(0)
+    task.draw(generator)
+    assert not task.network.perceptron.w3.any()
+    task.prepare(generator)
+    with torch.no_grad():
+        loss = task.held_out_loss(task.network)
+        assert loss < -0.01
+        task.network.perceptron.w3.add_(1.0)
+        assert task.held_out_loss(task.network) > 0
+        task.refit(task.network)
+        assert task.held_out_loss(task.network) == pytest.approx(loss, abs=0.05)
 
 
 def test_the_best_so_far_is_there_before_the_first_step(tmp_path, monkeypatch):
@@ -185,7 +201,8 @@ def test_the_best_so_far_is_there_before_the_first_step(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         train(SHORT, {"movie": waves()[0]}, tmp_path / "run")
     network, record = checkpoint.load_checkpoint(tmp_path / "run" / "best.pt")
-    assert record["metrics"]["epoch"] == 0 and not network.perceptron.w3.any()
+    assert record["metrics"]["epoch"] == 0 and record["metrics"]["held_out"] <= 0
+    assert isinstance(network, BlindFeatureNetwork)
 
 
 def test_the_same_seed_gives_the_same_network(tmp_path):
@@ -245,18 +262,74 @@ def test_a_scan_trains_with_its_neighbours(tmp_path):
         BfnScanTask(dataclasses.replace(SHORT, method="bfn-4d"), {"a": scan, "b": scan}, CPU)
 
 
-def test_fine_tuning_keeps_the_network_and_fits_the_filter_anew(tmp_path):
-    settings = dataclasses.replace(SHORT, taps=3, linear_px=9)
-    train(settings, {"movie": waves()[0]}, tmp_path / "first")
+@pytest.mark.parametrize("taps", [1, 3, 5])
+def test_fine_tuning_keeps_the_network_and_fits_the_filter_anew(tmp_path, taps):
+    """Whatever number of frames the network began with."""
+    train(dataclasses.replace(SHORT, taps=3, linear_px=9), {"movie": waves()[0]}, tmp_path / "first")
+    settings = dataclasses.replace(SHORT, taps=taps, linear_px=5)
     task = BfnTask(settings, {"movie": waves(seed=1, noise=0.5)[0]}, CPU)
-    run = Run(settings, task, print)
-    run.start(tmp_path / "first" / "best.pt")
+    Run(settings, task, print).start(tmp_path / "first" / "best.pt")
     first, _ = checkpoint.load_checkpoint(tmp_path / "first" / "best.pt")
-    assert torch.equal(task.network.features.mix, first.features.mix)
-    assert not torch.equal(task.network.filter.weight, first.filter.weight)
-    assert task.network.filter.weight.shape == first.filter.weight.shape == (1, 3, 9, 9)
-    strength = [n.perceptron.w3 * n.perceptron.unit[:, None] for n in (task.network, first)]
-    torch.testing.assert_close(*strength)
+    assert task.network.filter.weight.shape == (1, taps, 5, 5) and task.network.filter.weight.any()
+    mix, of_first = (n.features.mix[..., :-1] for n in (task.network, first))
+    inner = min(taps, 3)
+    middle = [values[..., (n - inner) // 2 : (n + inner) // 2] for values, n in ((mix, taps), (of_first, 3))]
+    torch.testing.assert_close(*middle)
+    assert not mix[..., : max(0, taps - 3) // 2].any()
+    torch.testing.assert_close(task.network.perceptron.w2, first.perceptron.w2)
+
+
+@pytest.mark.parametrize("n_channels", [1, 2])
+def test_what_is_learned_from_rows_is_learned_with_a_filter_that_does_not_know_them(n_channels):
+    noisy, _ = waves(n_channels=n_channels, side=64)
+    task = BfnTask(dataclasses.replace(SHORT, taps=3, linear_px=5), {"movie": noisy}, CPU)
+    generator = torch.Generator().manual_seed(0)
+    task.draw(generator)
+    task.prepare(generator)
+    rows = [frames.rows for frames in task.frames]
+    assert [(part.start, part.stop) for part in rows] == [(0, 16), (16, 32), (32, 48), (48, 64)]
+    other = noisy.copy()
+    other[:, :, rows[1]] = np.random.default_rng(5).normal(size=other[:, :, rows[1]].shape)
+    changed = BfnTask(dataclasses.replace(SHORT, taps=3, linear_px=5), {"movie": other}, CPU)
+    changed.draw(generator)
+    changed.prepare(generator)
+    # The same but for level and scale, which the changed rows move.
+    differences = [float((a.centre - b.centre).abs().max()) for a, b in zip(task.frames, changed.frames, strict=True)]
+    assert 2 * differences[1] < min(differences[0], *differences[2:])
+    for frames in task.frames:
+        part = frames.crop(2, frames.rows.start, 7, 16, 3)
+        assert part[1].shape == (n_channels, 22, 22) and part[2].shape == (n_channels, 16, 16)
+        assert all(frames.rows.start <= y <= frames.rows.stop - 16 for _, y, _ in frames.held_out)
+
+
+@torch.no_grad()
+def test_a_bands_share_of_the_filter_is_that_of_the_whole_frame():
+    network = random_network(1, 3)
+    planes = random_planes(network, 30, 21, 1)
+    whole = network.linear(planes)[0]
+    r = network.reach_px
+    for rows in (slice(0, 30), slice(0, 7), slice(7, 22), slice(22, 30)):
+        band = linear_of_rows(network, planes, rows)
+        torch.testing.assert_close(band, whole[:, rows.start : rows.stop + 2 * r], atol=1e-5, rtol=0)
+
+
+def test_counting_noise_weighs_bright_pixels_less():
+    expected = np.repeat([[4.0], [100.0]], 16, 0) * np.ones((1, 48))
+    counts = np.random.default_rng(0).poisson(np.broadcast_to(expected, (6, 1, 32, 48))).astype(np.float32)
+    settings = dataclasses.replace(SHORT, noise="counting", taps=3)
+    task = BfnTask(settings, {"movie": counts}, CPU)
+    generator = torch.Generator().manual_seed(0)
+    task.draw(generator)
+    task.prepare(generator)
+    (line,) = task.noise
+    scale, offset = float(task.frames[0].scale[2]), float(task.frames[0].offset[2])
+    dark, bright = (float(line.at(torch.tensor((value - offset) / scale))) * scale**2 for value in (4.0, 100.0))
+    assert bright == pytest.approx(100, rel=0.15) and dark == pytest.approx(4, abs=3)
+    batch = task.batch(generator)
+    errors = (batch.result(task.network) - batch.wanted).square() * batch.weights
+    variances = line.at(batch.result(None)).clamp(min=0.05)
+    weights = batch.weights / variances
+    assert float(task.loss(task.network, batch)) == pytest.approx(float((errors / variances).sum() / weights.sum()))
 
 
 def test_simulated_scenes_teach_without_noise_in_the_targets(tmp_path):
@@ -320,9 +393,8 @@ class TestOwnPixel:
         clean = 50 * np.sin(np.arange(96) / 7) + 10 * random.normal(size=(4, 1, 96, 96))
         noisy = (clean + 15 * random.normal(size=clean.shape)).astype(np.float32)
         task = self.frames_of(noisy)
-        # The noise, told from what is no noise either; here it is known.
-        choose_own_pixel(task.network, task.frames, task.crop_px)
-        assert not task.network.own_pixel.used  # detail that changes from pixel to pixel is noise for all that is known
+        (found,) = choose_own_pixel(task.network, task.frames, task.crop_px)
+        assert found["error_variance"] < 0.05 * 225  # detail that changes from pixel to pixel is noise for all it knows
         smooth = np.asarray([[np.convolve(row, [0.25, 0.5, 0.25], "same") for row in frame[0]] for frame in clean])
         smooth = np.asarray([np.apply_along_axis(np.convolve, 0, f, [0.25, 0.5, 0.25], "same") for f in smooth])
         noisy = (smooth[:, None] + 15 * random.normal(size=clean.shape)).astype(np.float32)

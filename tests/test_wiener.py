@@ -7,7 +7,7 @@ from lowdose import LowdoseError
 from lowdose.methods.method import Options
 from lowdose.methods.wiener import Wiener
 from lowdose.source import ArraySource
-from lowdose.wiener import BlindFilter, FollowingStream, fit_movie, fit_scan
+from lowdose.wiener import BlindFilter, FollowingStream, fit_movie, fit_scan, fit_without
 from lowdose.wiener.blind_filter import stream_bytes
 from lowdose.wiener.covariance import covariances
 from lowdose.wiener.movie import diameter_px
@@ -334,3 +334,38 @@ def test_a_single_frame_gets_the_wide_window_where_the_pattern_repeats():
     assert fit_movie([noisy[..., :13, :20]]).radius_px <= 12
     spots = np.repeat(np.repeat(np.random.default_rng(1).normal(0, 1, (40, 40)), 4, 0), 4, 1)
     assert fit_movie([(spots + noise).astype(np.float32)[None, None]]).report["window"] == [1, 21, 21]
+
+
+@pytest.mark.parametrize("n_channels", [1, 2])
+def test_a_filter_without_rows_knows_nothing_of_them(n_channels):
+    frames = np.concatenate([waves(6, 40, 33, seed=c)[0] for c in range(n_channels)], axis=1)
+    fitted = fit_movie([frames], window_frames=3, largest_px=7)
+    rows = slice(11, 20)
+    changed = frames.copy()
+    changed[:, :, rows] = np.random.default_rng(8).normal(size=changed[:, :, rows].shape)
+    without, other = (fit_without([array], rows, fitted) for array in (frames, changed))
+    np.testing.assert_array_equal(without.weights, other.weights)
+    assert without.weights.shape == (1, *fitted.weights.shape[1:]) and without.taps == fitted.taps
+    inside = fitted.weights[1]
+    assert 1e-3 < np.abs(without.weights[0] - inside).max() < 0.5 * np.abs(inside).max()
+    everything = fit_without([frames], slice(0, 0), fitted)
+    np.testing.assert_allclose(everything.weights[0], inside, atol=1e-6)
+
+
+def test_pairs_that_touch_left_out_rows_do_not_count():
+    frames = np.random.default_rng(0).normal(size=(3, 2, 20, 17)).astype(np.float32)
+    rows = slice(6, 11)
+    found = covariances([frames], np.zeros(2, np.float32), 1, 5, rows)
+    kept = [y for y in range(20) if not 6 <= y < 11]
+    for i, j, dt, dy, dx in [(0, 1, 0, 2, 3), (1, 1, 1, -4, 2), (0, 0, 1, 5, 0)]:
+        pairs = [y for y in kept if y + dy in kept]
+        products = [
+            frames[t, i, y, x] * frames[t + dt, j, y + dy, x + dx]
+            for t in range(3 - dt)
+            for y in pairs
+            for x in range(max(0, -dx), 17 - max(0, dx))
+        ]
+        filled = min(1.5, 15 / 20 * (20 - abs(dy)) / len(pairs))
+        wanted = sum(products) * filled / (15 * 17 * (3 - dt))
+        assert found.values[i, j, dt + 1, dy + 5, dx + 5] == pytest.approx(wanted, rel=1e-4, abs=1e-6)
+    assert found.n_values == 3 * 15 * 17

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -196,7 +196,12 @@ class Crops:
     def squares(self, network: BlindFeatureNetwork | None) -> tuple[Tensor, Tensor]:
         """Weighted sum of the squared errors of `result`, and of the weights."""
         errors = (self.result(network) - self.wanted).square()
-        return (errors * self.weights).sum(), len(errors) * self.weights.sum()
+        weights = self.weights.expand_as(errors)
+        return (errors * weights).sum(), weights.sum()
+
+    def weighted_by(self, variances: Tensor) -> Crops:
+        """Each pixel's error counts by one over the variance of its noise, (n_channels, n_crops, side, side)."""
+        return replace(self, weights=self.weights / variances)
 
 
 def window_moments(frames: Array, taps: NDArray[np.int_]) -> tuple[Tensor, Tensor]:

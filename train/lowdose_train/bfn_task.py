@@ -29,13 +29,15 @@ from lowdose_train.bfn_data import (
     window_moments,
 )
 from lowdose_train.bfn_last_layer import refit_last_layer
-from lowdose_train.bfn_own_pixel import choose_own_pixel
+from lowdose_train.bfn_own_pixel import choose_own_pixel, noise_line
 from lowdose_train.data import Array, check_frames, read_channels
 from lowdose_train.settings import Settings
 from lowdose_train.task import Task
 from lowdose_train.windows import below
 
 STEPS_PER_EPOCH = 50
+LEAST_VARIANCE = 0.05
+"""Of a pixel's noise, in units of the frames' variance, where it weighs errors."""
 N_BANDS = 4
 N_START_BATCHES = 4
 """Batches on which the first features get their size."""
@@ -185,6 +187,8 @@ class BfnTask(Task):
                     )
                 )
         set_filter(self.network, self.filter)
+        if self.settings.noise == "counting":
+            self.noise = [noise_line(self.frames, channel) for channel in range(self.network.n_channels)]
 
     def taps_of(self, n_frames: int) -> NDArray[np.int_]:
         """The numbers of the frames that the network sees for each, (n_frames, n_taps)."""
@@ -244,8 +248,15 @@ class BfnTask(Task):
         return told < TOLD_PIXELS
 
     def loss(self, network: nn.Module, batch: Crops) -> Tensor:
-        """Weighted mean square of what the network predicts of the noisy pixels less those."""
+        """Weighted mean square of what the network predicts of the noisy pixels less those.
+
+        For counting noise by the variance at the brightness that the filter, which is blind too, estimates: to first
+        order the gradient of the likelihood, without its poles at pixels that are estimated dark.
+        """
         assert isinstance(network, BlindFeatureNetwork)
+        if self.settings.noise == "counting":
+            variances = [line.at(estimate) for line, estimate in zip(self.noise, batch.result(None), strict=True)]
+            batch = batch.weighted_by(torch.stack(variances).clamp(min=LEAST_VARIANCE))
         total, count = batch.squares(network)
         return total / count.clamp(min=1e-12)
 

@@ -40,6 +40,7 @@ DEFAULTS: dict[Method, Defaults] = {
 }
 PUBLISHED_UDVD = Defaults(epochs=50, learning_rate=1e-4, batch_size=1, crop_px=256)
 """What udvd and udvd-4d take in the width "full" (Sheth et al., training details)."""
+NOISES = ("gaussian", "counting")
 NEIGHBOURS = ("cross", "line", "3x3")
 METHODS: tuple[Method, ...] = tuple(DEFAULTS)
 OF_METHOD: Any = None
@@ -79,6 +80,9 @@ class Settings:
     """Side of their window, odd."""
     n_hidden: int = 32
     """Width of the perceptron's two hidden layers."""
+    noise: str = "gaussian"
+    """What bfn learns under: "gaussian" counts all pixels' errors alike, "counting" by the variance of each pixel's
+    noise, which grows with the brightness as that of counted electrons does."""
     neighbours: str = "3x3"
     """Scan positions that udvd-4d sees: "cross" of four, "line" of five along a row, or "3x3"."""
     averaging: float = 0.99
@@ -120,6 +124,8 @@ class Settings:
             raise LowdoseError(f"setting width is {self.width!r}; {self.method} has {', '.join(widths)}")
         if self.blind_px not in (1, 3):
             raise LowdoseError(f"setting blind_px is {self.blind_px}; expected 1 or 3")
+        if self.noise not in NOISES:
+            raise LowdoseError(f"setting noise is {self.noise!r}; expected one of {', '.join(NOISES)}")
         if self.neighbours not in NEIGHBOURS:
             raise LowdoseError(f"setting neighbours is {self.neighbours!r}; expected one of {', '.join(NEIGHBOURS)}")
         for name in ("epochs", "budget_s", "learning_rate", "batch_size", "crop_px", "patience_epochs", "threads"):

@@ -49,7 +49,7 @@ class Bfn:
         name = self.name_for(frames)
         content = bundled_models()[name].read_bytes()
         weights = read_weights(content)
-        n_channels = weights["filter.weight"].shape[0]
+        n_channels, n_planes = weights["filter.weight"].shape[:2]
         if n_channels != frames.n_channels:
             plural = "channel" if frames.n_channels == 1 else "channels"
             raise LowdoseError(
@@ -58,7 +58,7 @@ class Bfn:
         if frames.scan is not None:
             return self.prepare_scan(frames, frames.scan, content, options)
         runs = sample_runs(frames)
-        fitted = fit_movie(runs)
+        fitted = fit_movie(runs, max_frames=n_planes // n_channels)
         last_layers = fit_last_layers(weights, runs, fitted)
         replaced = filter_weights(weights, fitted, deviations(runs)) | with_last_layers(last_layers)
         model = opened(with_weights(content, replaced), name, self.asked)

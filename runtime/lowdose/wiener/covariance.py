@@ -13,6 +13,8 @@ from lowdose._fourier import fast_length
 
 Floats = NDArray[np.float64]
 NOTHING = slice(0, 0)
+MOST_FILLED = 1.5
+"""Where rows are left out there are fewer pairs far apart than near by; their sums are made up for that, so far."""
 
 
 @dataclass(frozen=True)
@@ -73,11 +75,14 @@ def covariances(
                         sums[dt, i, j] += np.conj(earlier[i]) * recent[0][j]
     lags = np.arange(-max_px, max_px + 1)
     pairs = np.correlate(kept, np.pad(kept, max_px))  # of rows, by lag
-    share = np.maximum(height - np.abs(lags), 0) / np.maximum(pairs, 1)
+    expected = kept.mean() * np.maximum(height - np.abs(lags), 0)
+    share = np.minimum(expected / np.maximum(pairs, 1), MOST_FILLED)
     values = np.zeros((n_channels, n_channels, 2 * max_dt + 1, len(lags), len(lags)))
     for dt in range(max_dt + 1):
         plane = np.fft.irfft2(sums[dt], s=padded)[..., lags[:, None], lags[None, :]]
-        mean = plane * share[:, None] / (height * width * max(1, n_pairs[dt]))  # (n_channels, n_channels, lags, lags)
+        mean = (
+            plane * share[:, None] / (kept.sum() * width * max(1, n_pairs[dt]))
+        )  # (n_channels, n_channels, lags, lags)
         values[:, :, max_dt + dt] = mean
         values[:, :, max_dt - dt] = mean.swapaxes(0, 1)[..., ::-1, ::-1]
     return Covariances(values, max_dt, max_px, int(n_pairs[0] * kept.sum()) * width, max(map(len, runs)))
