@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
+from threadpoolctl import threadpool_limits
 
 from lowdose.errors import LowdoseError
 from lowdose.methods.blind_features import seen_by_last_layer
@@ -56,7 +57,8 @@ class Bfn:
             )
         runs = sample_runs(frames)
         fitted = fit_movie(runs, max_frames=n_planes // n_channels)
-        last_layers = fit_last_layers(weights, runs, fitted)
+        with threadpool_limits(options.threads):
+            last_layers = fit_last_layers(weights, runs, fitted)
         replaced = filter_weights(weights, fitted, deviations(runs)) | with_last_layers(last_layers)
         model = opened(with_weights(content, replaced), name, self.asked)
         return PreparedBfn(Network(model).prepare(frames, options), name, fitted, last_layers)
@@ -64,11 +66,16 @@ class Bfn:
     def name_for(self, frames: FrameSource) -> str:
         if frames.scan is not None:
             raise LowdoseError(f"{self.name} has no network for scans: lowdose calibrate --method bfn trains one")
-        if self.name != "bfn":
-            return self.name
-        if frames.n_channels == 2:
-            return "bfn-dual"
-        return "bfn" if len(frames) >= SHORTEST_MOVIE else "bfn-image"
+        return self.name if self.name != "bfn" else bundled_name(frames) or self.name
+
+
+def bundled_name(frames: FrameSource) -> str | None:
+    """The bundled network for such frames; None where there is none."""
+    if frames.scan is not None or frames.n_channels > 2:
+        return None
+    if frames.n_channels == 2:
+        return "bfn-dual"
+    return "bfn" if len(frames) >= SHORTEST_MOVIE else "bfn-image"
 
 
 @dataclass(frozen=True)
