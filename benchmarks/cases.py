@@ -31,6 +31,8 @@ class Case:
     best_classical: Sequence[tuple[float, str]]
     scale: float = 1.0
     offset: float = 0.0
+    poisson_map: str | None = None
+    """File that says what electron counts the clean detector counts stand for, channel by channel."""
 
     @property
     def name(self) -> str:
@@ -47,6 +49,10 @@ class Case:
     def read_truth(self, data: Path) -> NDArray[np.float32]:
         stored = np.load(data / self.clean)
         clean = stored if isinstance(stored, np.ndarray) else stored["clean"]
+        if self.poisson_map:
+            of = np.load(data / self.poisson_map)
+            low, high = (of[end].reshape(1, -1, 1, 1) for end in ("lo", "hi"))
+            clean = of["scale"] * (low + (clean - 12000) / 4000 * (high - low))
         truth: NDArray[np.float32] = clean.astype(np.float32) * np.float32(self.scale) + np.float32(self.offset)
         return truth
 
@@ -77,6 +83,13 @@ TRACKED = "drift-corrected Gaussian 3-D"
 CASES = (
     adatoms("16", (31.94, "BM3D"), (30.37, "BM3D")),
     adatoms("10", (27.89, "BM3D"), (27.03, "BM3D")),
+    Case(
+        "A_adatoms/noisy_poisson.tif",
+        "A_adatoms/clean_counts.npz",
+        "channels",
+        ((29.54, "patch PCA"), (23.93, "Gaussian 3-D")),
+        poisson_map="A_adatoms/poisson_map.npz",
+    ),
     adatoms("07", (24.97, "Gaussian 3-D"), (25.06, "Gaussian 3-D")),
     haadf("Si110", "dose100", 12.78, "Gaussian"),
     haadf("Si110", "dose500", 16.33, "patch PCA"),

@@ -232,6 +232,17 @@ def test_an_interrupted_run_goes_on_bit_for_bit(tmp_path, monkeypatch):
         assert torch.equal(one, other)
 
 
+def test_trained_weights_must_be_clearly_better_than_the_first_ones(tmp_path, monkeypatch):
+    monkeypatch.setattr(Run, "keep_best", lambda run, metrics: keep(run, metrics))
+
+    def keep(run, metrics):  # the last weights, whatever they are worth
+        run.best_metrics, run.best_state = metrics, {k: v.clone() for k, v in run.averaged.state_dict().items()}
+
+    noisy, _ = waves(n_frames=1, noise=8.0)
+    result = train(dataclasses.replace(SHORT, learning_rate=0.1), {"image": noisy}, tmp_path / "run")
+    assert result.metrics["step"] == 0 and result.metrics["held_out"] <= 0
+
+
 def test_held_out_tiles_are_no_targets():
     task = BfnTask(SHORT, {"movie": waves()[0]}, CPU)
     generator = torch.Generator().manual_seed(0)
@@ -313,6 +324,7 @@ def test_a_bands_share_of_the_filter_is_that_of_the_whole_frame():
         torch.testing.assert_close(band, whole[:, rows.start : rows.stop + 2 * r], atol=1e-5, rtol=0)
 
 
+@torch.no_grad()
 def test_counting_noise_weighs_bright_pixels_less():
     expected = np.repeat([[4.0], [100.0]], 16, 0) * np.ones((1, 48))
     counts = np.random.default_rng(0).poisson(np.broadcast_to(expected, (6, 1, 32, 48))).astype(np.float32)

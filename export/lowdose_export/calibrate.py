@@ -28,7 +28,12 @@ from lowdose_export.wiener import export_wiener
     help="The closed-form blind filter, or the blind-feature network that begins with it.",
 )
 @click.option("--budget", help="Time for bfn, such as 60s or 5min (default 60s).")
-@click.option("--from", "start_from", metavar="FILE|NAME", help="A model of bfn to begin with.")
+@click.option(
+    "--from",
+    "start_from",
+    metavar="FILE|NAME",
+    help="A model of bfn to begin with, or random (default: the bundled one for such data).",
+)
 @click.option("--hide", type=click.Choice(["1", "3"]), default="1", help="bfn: 3 where neighbours share their noise.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the first weights and the crops of bfn.")
 @click.option("--threads", type=int, help="CPU threads of bfn.")

@@ -10,6 +10,8 @@ import click
 import numpy as np
 
 from lowdose.errors import LowdoseError
+from lowdose.methods.bfn import bundled_name
+from lowdose.model import bundled_models
 from lowdose.pipeline import FileSource
 from lowdose_export.bfn import export_bfn
 from lowdose_train.bfn import BlindFeatureNetwork
@@ -19,6 +21,10 @@ from lowdose_train.loop import train
 from lowdose_train.settings import Settings
 
 BUDGET = "60s"
+FINE_TUNING_RATE = 1e-3
+"""Of Adam, where the weights are trained already: a third of that for random ones."""
+RANDOM = "random"
+"""Stands for weights that nobody has trained."""
 UNITS_S = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 
 
@@ -35,7 +41,7 @@ def calibrate_bfn(
     threads: int | None,
 ) -> dict[str, float]:
     """Write the model file `out`. Returns the largest difference to PyTorch per engine."""
-    start = starting_point(start_from) if start_from else None
+    start = starting_weights(start_from, source)
     values: dict[str, Any] = {
         "method": "bfn" if source.scan is None else "bfn-4d",
         "budget_s": parse_seconds(budget or BUDGET),
@@ -43,7 +49,9 @@ def calibrate_bfn(
         "seed": seed,
         "threads": threads,
     }
-    settings = Settings.from_mapping(values | (sizes_of(start) if start else {}))
+    if start:
+        values |= sizes_of(start) | {"learning_rate": FINE_TUNING_RATE}
+    settings = Settings.from_mapping(values)
     stacks = {file.name: frames_to_learn(source)}
     with tempfile.TemporaryDirectory() as folder:
         run_dir = Path(folder) / file.stem
@@ -61,6 +69,16 @@ def calibrate_bfn(
         "not learned from"
     )
     return differences
+
+
+def starting_weights(start_from: str | None, source: FileSource) -> Path | None:
+    """The file to begin with: None for random weights, which are also taken where no bundled network fits."""
+    if start_from == RANDOM:
+        return None
+    if start_from:
+        return starting_point(start_from)
+    name = bundled_name(source)
+    return bundled_models()[name] if name else None
 
 
 def sizes_of(start: Path) -> dict[str, int]:

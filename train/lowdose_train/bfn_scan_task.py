@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from lowdose.errors import LowdoseError
 from lowdose.sample import neighbour
@@ -72,14 +72,8 @@ class BfnScanTask(BfnTask):
     def error_weights(self, frames: Array) -> Tensor:
         return error_weights(self.fitted)
 
-    def finish(self, network: nn.Module) -> dict[str, Any]:
-        """The last layer in closed form, and the own-pixel step."""
-        assert isinstance(network, BlindFeatureNetwork)
-        network.to(self.device)
-        self.refit(network)
-        found = choose_scan_own_pixel(network, self.frames[0], self.crop_px, self.electrons)
-        network.cpu()
-        return {"own_pixel": [found]}
+    def choose_own_pixel(self, network: BlindFeatureNetwork) -> list[dict[str, Any]]:
+        return [choose_scan_own_pixel(network, self.frames[0], self.crop_px, self.electrons)]
 
 
 def scan_taps(taps: Sequence[tuple[int, int]], shape: tuple[int, ...]) -> NDArray[np.int_]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -36,6 +37,8 @@ from lowdose_train.task import Task
 from lowdose_train.windows import below
 
 STEPS_PER_EPOCH = 50
+CERTAINTY = 1.0
+"""Trained weights must be better than the first ones by so many standard errors over the held-out tiles."""
 LEAST_VARIANCE = 0.05
 """Of a pixel's noise, in units of the frames' variance, where it weighs errors."""
 N_BANDS = 4
@@ -158,8 +161,13 @@ class BfnTask(Task):
             self.scale_features(batches)
         self.set_unit(batches)
         self.refit(self.network)
+        self.first_weights = copy.deepcopy(self.network.state_dict())
+
+    def state(self) -> dict[str, Any]:
+        return {"first_weights": self.first_weights}
 
     def restore(self, state: dict[str, Any]) -> None:
+        self.first_weights = state["first_weights"]
         self.look()
 
     def look(self) -> None:
@@ -257,8 +265,8 @@ class BfnTask(Task):
         if self.settings.noise == "counting":
             variances = [line.at(estimate) for line, estimate in zip(self.noise, batch.result(None), strict=True)]
             batch = batch.weighted_by(torch.stack(variances).clamp(min=LEAST_VARIANCE))
-        total, count = batch.squares(network)
-        return total / count.clamp(min=1e-12)
+        squares, weights = batch.squares(network)
+        return squares.sum() / weights.sum().clamp(min=1e-12)
 
     def held_out_loss(self, network: nn.Module) -> float:
         """Less than the filter's by the share that is negative: 0 is the filter."""
@@ -267,30 +275,46 @@ class BfnTask(Task):
 
     def held_out_of(self, network: BlindFeatureNetwork | None) -> float:
         """Weighted mean square over the held-out tiles, of the network or (None) of the filter."""
-        total = count = 0.0
+        squares, weights = self.held_out_squares(network)
+        return float(squares.sum() / weights.sum())
+
+    def held_out_squares(self, network: BlindFeatureNetwork | None) -> tuple[Tensor, Tensor]:
+        """As `Crops.squares`, of each held-out tile."""
+        found = []
         for frames in self.held_out_frames():
             scored = frames.held_out[:MOST_SCORED_TILES]
             for first in range(0, len(scored), self.settings.batch_size):
                 tiles = scored[first : first + self.settings.batch_size]
                 parts = [frames.crop(*tile, self.crop_px, self.network.reach_px, held_out=True) for tile in tiles]
-                squares, weights = Crops.of(parts).squares(network)
-                total, count = total + float(squares), count + float(weights)
-        return total / count
+                found.append(Crops.of(parts).squares(network))
+        squares, weights = (torch.cat(values).double() for values in zip(*found, strict=True))
+        return squares, weights
 
     def held_out_frames(self) -> list[TrainingFrames]:
         return self.frames
 
     def finish(self, network: nn.Module) -> dict[str, Any]:
-        """The last layer in closed form; the own-pixel step, for one file whose channels have each one noise."""
+        """The last layer in closed form; the first weights instead, where the trained ones are not clearly better; the
+        own-pixel step, for one file whose channels have each one noise."""
         assert isinstance(network, BlindFeatureNetwork)
         network.to(self.device)
         self.refit(network)
-        if len(self.stacks) > 1:
-            network.cpu()
-            return {}
-        found = choose_own_pixel(network, self.frames, self.crop_px)
+        first = copy.deepcopy(network)
+        first.load_state_dict(self.first_weights)
+        found: dict[str, Any] = {}
+        better = self.held_out_squares(first)[0] - self.held_out_squares(network)[0]
+        if better.mean() < CERTAINTY * better.std(correction=0) / len(better) ** 0.5:
+            network.load_state_dict(self.first_weights)
+            found = {"epoch": 0, "step": 0}
+        found["held_out"] = self.held_out_loss(network)
+        if len(self.stacks) == 1:
+            found["own_pixel"] = self.choose_own_pixel(network)
         network.cpu()
-        return {"own_pixel": found}
+        return found
+
+    def choose_own_pixel(self, network: BlindFeatureNetwork) -> list[dict[str, Any]]:
+        """Set the network's own-pixel step; what was found for each channel."""
+        return choose_own_pixel(network, self.frames, self.crop_px)
 
     def scores(self, network: nn.Module) -> list[dict[str, Any]]:
         """How much of the filter's mean squared error, noise included, is gone on the held-out tiles."""

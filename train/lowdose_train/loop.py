@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from threadpoolctl import threadpool_limits
 from torch import nn
 from tqdm import tqdm
 
@@ -53,6 +54,7 @@ def train(
     device = find_device(settings.device)
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
+        threadpool_limits(settings.threads)  # NumPy's
     if not stacks:
         raise LowdoseError("no stacks to train on; give one or more")
     task_type = task_type or TASKS[settings.method]

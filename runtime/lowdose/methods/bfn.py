@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
+from threadpoolctl import threadpool_limits
 
 from lowdose.errors import LowdoseError
 from lowdose.methods.bfn_scan import SMALLEST, fit_last_layer_of_scan, fit_own_pixel
@@ -59,7 +60,8 @@ class Bfn:
             return self.prepare_scan(frames, frames.scan, content, options)
         runs = sample_runs(frames)
         fitted = fit_movie(runs, max_frames=n_planes // n_channels)
-        last_layers = fit_last_layers(weights, runs, fitted)
+        with threadpool_limits(options.threads):
+            last_layers = fit_last_layers(weights, runs, fitted)
         replaced = filter_weights(weights, fitted, deviations(runs)) | with_last_layers(last_layers)
         model = opened(with_weights(content, replaced), name, self.asked)
         return PreparedBfn(Network(model).prepare(frames, options), name, fitted, last_layers)
@@ -73,7 +75,8 @@ class Bfn:
         fitted = fit_scan(block, mean)
         linear, weights = fitted.weights[0], read_weights(content)
         replaced: Weights = {"filter.weight": linear[:, :, 0], "own": own_share(weights, linear)}
-        last_layer = fit_last_layer_of_scan(weights | replaced, last_layers_of(weights)[0], fitted, block)
+        with threadpool_limits(options.threads):
+            last_layer = fit_last_layer_of_scan(weights | replaced, last_layers_of(weights)[0], fitted, block)
         replaced |= with_last_layers([last_layer])
         replaced |= {"scan.level": fitted.level, "scan.scale": fitted.scale}
         content = with_weights(content, replaced)
@@ -84,13 +87,20 @@ class Bfn:
     def name_for(self, frames: FrameSource) -> str:
         if (frames.scan is not None) != (self.name == "bfn-4d") and self.name != "bfn":
             raise LowdoseError(f"{self.name} is not for {'movies' if frames.scan is None else 'scans'}: take bfn")
-        if frames.scan is not None:
-            return "bfn-4d"
         if self.name != "bfn":
             return self.name
-        if frames.n_channels == 2:
-            return "bfn-dual"
-        return "bfn" if len(frames) >= SHORTEST_MOVIE else "bfn-image"
+        return "bfn-4d" if frames.scan is not None else bundled_name(frames) or self.name
+
+
+def bundled_name(frames: FrameSource) -> str | None:
+    """The bundled network for such frames; None where there is none."""
+    if frames.scan is not None:
+        return "bfn-4d" if min(frames.scan) >= SMALLEST else None
+    if frames.n_channels > 2:
+        return None
+    if frames.n_channels == 2:
+        return "bfn-dual"
+    return "bfn" if len(frames) >= SHORTEST_MOVIE else "bfn-image"
 
 
 @dataclass(frozen=True)

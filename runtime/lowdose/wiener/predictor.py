@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from lowdose.wiener.covariance import Covariances, Floats
 
@@ -70,6 +71,7 @@ def predict(covariances: Covariances, channel: int, offsets: NDArray[np.int_], h
     return Prediction(offsets, np.concatenate([weights, weights[::-1]]) if halves else weights, error, optimism)
 
 
+@threadpool_limits.wrap(limits=1)  # BLAS threads wait actively: on a busy machine a hundred times as long
 def solve_shrunk(
     matrix: Floats,
     target: Floats,
