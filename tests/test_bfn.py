@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 
 import numpy as np
@@ -232,15 +233,21 @@ def test_an_interrupted_run_goes_on_bit_for_bit(tmp_path, monkeypatch):
         assert torch.equal(one, other)
 
 
-def test_trained_weights_must_be_clearly_better_than_the_first_ones(tmp_path, monkeypatch):
-    monkeypatch.setattr(Run, "keep_best", lambda run, metrics: keep(run, metrics))
-
-    def keep(run, metrics):  # the last weights, whatever they are worth
-        run.best_metrics, run.best_state = metrics, {k: v.clone() for k, v in run.averaged.state_dict().items()}
-
-    noisy, _ = waves(n_frames=1, noise=8.0)
-    result = train(dataclasses.replace(SHORT, learning_rate=0.1), {"image": noisy}, tmp_path / "run")
-    assert result.metrics["step"] == 0 and result.metrics["held_out"] <= 0
+@pytest.mark.parametrize("worse_by", [0.0, 5.0])
+@torch.no_grad()
+def test_trained_weights_must_be_clearly_better_than_the_first_ones(worse_by, monkeypatch):
+    task = BfnTask(SHORT, {"movie": waves()[0]}, CPU)
+    generator = torch.Generator().manual_seed(0)
+    task.draw(generator)
+    task.prepare(generator)
+    monkeypatch.setattr(task, "refit", lambda network: None)
+    trained = copy.deepcopy(task.network)
+    trained.perceptron.b3 += worse_by
+    found = task.finish(trained)
+    assert found["step"] == 0 and found["held_out"] == pytest.approx(task.held_out_loss(task.network))
+    assert torch.equal(trained.perceptron.b3, task.network.perceptron.b3)
+    task.first_weights["perceptron.w3"] = torch.zeros_like(task.network.perceptron.w3)
+    assert "step" not in task.finish(copy.deepcopy(task.network))
 
 
 def test_held_out_tiles_are_no_targets():

@@ -303,7 +303,7 @@ class BfnTask(Task):
         first.load_state_dict(self.first_weights)
         found: dict[str, Any] = {}
         better = self.held_out_squares(first)[0] - self.held_out_squares(network)[0]
-        if better.mean() < CERTAINTY * better.std(correction=0) / len(better) ** 0.5:
+        if better.mean() <= CERTAINTY * better.std(correction=0) / len(better) ** 0.5:
             network.load_state_dict(self.first_weights)
             found = {"epoch": 0, "step": 0}
         found["held_out"] = self.held_out_loss(network)

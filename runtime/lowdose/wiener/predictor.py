@@ -67,11 +67,11 @@ def predict(covariances: Covariances, channel: int, offsets: NDArray[np.int_], h
     shells = np.stack([used[:, 0], np.abs(used[:, 1]), distance], axis=1)
     alike = used[:, 0] == channel if hidden_px == 1 else np.zeros(len(used), bool)
     n_values, copies = covariances.n_values, 2 if halves else 1
-    weights, error, optimism = solve_shrunk(matrix, target, variance, shells, alike, n_values, copies)
+    with threadpool_limits(1):  # BLAS threads wait actively: on a busy machine it would take a hundred times as long
+        weights, error, optimism = solve_shrunk(matrix, target, variance, shells, alike, n_values, copies)
     return Prediction(offsets, np.concatenate([weights, weights[::-1]]) if halves else weights, error, optimism)
 
 
-@threadpool_limits.wrap(limits=1)  # BLAS threads wait actively: on a busy machine a hundred times as long
 def solve_shrunk(
     matrix: Floats,
     target: Floats,
