@@ -145,5 +145,6 @@ def test_simulated_scans_of_many_sizes_teach_a_network_for_any(tmp_path):
     run.start(tmp_path / "run" / "best.pt")
     assert run.network.scan.level.shape == (1, 20, 33)
     assert torch.equal(run.network.features.mix, network.features.mix)
-    run.task.finish(run.network)
+    with torch.no_grad():
+        run.task.finish(run.network)
     assert run.network.own_pixel.values.shape == (1, 3, 20, 33)
