@@ -34,7 +34,7 @@ BUNDLED = {
     "image": ("wiener", "bfn", "reucid", "wcid", "n2v-lite", "auto"),
     "movie": ("wiener", "bfn", "wcvd", "udvd-lite", "synthesis3d-lite", "auto"),
     "channels": ("wiener", "bfn", "n2v-lite-dual", "udvd-lite", "auto"),
-    "scan": ("wiener", "udvd-4d-lite", "auto"),
+    "scan": ("wiener", "bfn", "udvd-4d-lite", "auto"),
 }
 
 # Trained on the noisy file alone, from random weights or from a bundled model.

@@ -47,6 +47,7 @@ def scan_network():
     network = random_network(1, 9)
     of_scan = BlindFeatureNetwork(1, 9, linear_side_px=9, side_px=7, n_features=5, n_hidden=8, pattern_px=SCAN_SIZE)
     of_scan.load_state_dict(network.state_dict(), strict=False)
+    of_scan.own_pixel.values = torch.zeros(1, 3, *SCAN_SIZE)
     generator = torch.Generator().manual_seed(3)
     of_scan.scan.level.uniform_(1, 2, generator=generator)
     of_scan.scan.scale.uniform_(0.5, 1, generator=generator)
@@ -60,7 +61,7 @@ def scan_network():
 def test_engines_agree_with_pytorch(tmp_path, sizes, own_pixel):
     network = random_network(*sizes)
     if own_pixel:
-        network.own_pixel.values.copy_(torch.tensor([0.3, 0.5, 0.2]).expand(sizes[0], 3))
+        network.own_pixel.values.copy_(torch.tensor([0.3, 0.5, 0.2])[:, None, None])
     path = written(tmp_path / "m.onnx", network)
     differences = check_bfn_parity(path, network)
     assert set(differences) == {"onnxruntime", "core", "core, tiled"}
@@ -72,6 +73,30 @@ def test_engines_agree_over_a_scan(tmp_path):
     path = written(tmp_path / "m.onnx", network)
     assert max(check_bfn_parity(path, network).values()) < TOLERANCE
     assert load(path, device="cpu").metadata["size_px"] == list(SCAN_SIZE)
+    with torch.no_grad():
+        network.own_pixel.values.uniform_(0.1, 1, generator=torch.Generator().manual_seed(4))
+    assert max(check_bfn_parity(written(path, network), network).values()) < TOLERANCE
+    blind = scan_network()
+    with pytest.raises(LowdoseError, match="differs from PyTorch"):
+        check_bfn_parity(path, blind)
+
+
+def test_a_network_for_patterns_of_any_size_takes_the_planes_of_a_scan(tmp_path):
+    """What the runtime does with the bundled network: its planes, of one pixel, make way for those of a scan."""
+    whole, bundled = scan_network(), scan_network()
+    bundled.scan.level, bundled.scan.scale = torch.zeros(1, 1, 1), torch.ones(1, 1, 1)
+    bundled.own_pixel.values = torch.zeros(1, 3, 1, 1)
+    path = written(tmp_path / "m.onnx", bundled)
+    assert max(check_bfn_parity(path, bundled).values()) < TOLERANCE
+    assert "size_px" not in load(path, device="cpu").metadata
+    planes = {"scan.level": whole.scan.level.numpy(), "scan.scale": whole.scan.scale.numpy()}
+    path.write_bytes(with_weights(path.read_bytes(), planes))
+    assert max(check_bfn_parity(path, whole).values()) < TOLERANCE
+    with torch.no_grad():
+        whole.own_pixel.values.uniform_(0.1, 1, generator=torch.Generator().manual_seed(4))
+    own = dict(zip(bfn.OWN_PIXEL, whole.own_pixel.values.transpose(0, 1).numpy(), strict=True))
+    path.write_bytes(with_weights(path.read_bytes(), own))
+    assert max(check_bfn_parity(path, whole).values()) < TOLERANCE
 
 
 @torch.no_grad()
@@ -128,6 +153,14 @@ def test_another_filter_in_the_bytes_of_a_file(tmp_path):
         with_weights(content, {"nothing": own})
     with pytest.raises(LowdoseError, match="damaged or cut short"):
         read_weights(content[:-100])
+
+
+def test_a_file_of_a_scan_can_be_trained_on_from(tmp_path):
+    network = scan_network()
+    again, record = load_checkpoint(written(tmp_path / "m.onnx", network))
+    assert record["method"] == "bfn-4d"
+    for name, value in again.state_dict().items():
+        torch.testing.assert_close(value, network.state_dict()[name])
 
 
 def test_a_file_can_be_trained_on_from(tmp_path):

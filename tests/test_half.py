@@ -43,7 +43,7 @@ def halves(tmp_path_factory):
 
 
 def random_input(model, counts=5.0, seed=0):
-    shape = ((3, 2) if model.scan else (4,)) + ((len(model.channels),) if len(model.channels) > 1 else ())
+    shape = ((3, 3) if model.scan else (4,)) + ((len(model.channels),) if len(model.channels) > 1 else ())
     expected = counts * (2 + np.sin(np.arange(41)[:, None] / 4) + np.linspace(0, 1, 50))
     return np.random.default_rng(seed).poisson(np.broadcast_to(expected, (*shape, 41, 50))).astype(np.float32)
 

@@ -14,6 +14,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
+from torch import Tensor
 
 from lowdose import __version__
 from lowdose.errors import LowdoseError
@@ -35,6 +36,8 @@ INITIALIZERS = tuple(
     OF_NODE.get(name) or f"{'features' if name in ('mix', 'vertical', 'horizontal') else 'perceptron'}.{name}"
     for name in WEIGHTS
 )
+
+OWN_PIXEL = ("own_error", "own_constant", "own_gain")
 
 Weights = dict[str, NDArray[np.float32]]
 
@@ -108,24 +111,26 @@ def bfn_model(network: BlindFeatureNetwork, metadata: dict[str, Any], *, any_siz
     """The graph of a network.
 
     Inputs: per tap frame_i, float32 (batch, n_channels, height, width), and of movies offset and scale, float32 (batch,
-    n_channels, 1, 1). Over a scan level and scale are the network's own, for patterns of one size (any_size: for all,
-    to measure memory). Output: denoised, of the shape of a frame.
+    n_channels, 1, 1). Over a scan level and scale are weights, for patterns of one size, or of any if they are of one
+    pixel (any_size: cut to that, to measure memory). Output: denoised, of the shape of a frame.
     """
     n_channels, n_taps, scan = network.n_channels, network.n_taps, network.scan
     graph = Graph()
     level, spread = "offset", "scale"
     size: tuple[int | str, int | str] = ("height", "width")
+    part = slice(1) if any_size else slice(None)
     if scan is not None:
-        part = slice(1) if any_size else slice(None)
-        level, spread = (graph.constant(plane[None, :, part, part].numpy()) for plane in (scan.level, scan.scale))
-        size = size if any_size else pattern_px(scan.level)
+        level, spread = "scan.level", "scan.scale"
+        for name, plane in ((level, scan.level), (spread, scan.scale)):
+            graph.weights.append(numpy_helper.from_array(plane[:, part, part].numpy(), name))
+        size = size if any_size or scan.any_size else pattern_px(scan.level)
     planes = [graph.add("Div", graph.add("Sub", f"frame_{i}", level), spread) for i in range(n_taps)]
     weights = node_weights(network)
     graph.weights += [numpy_helper.from_array(values, name) for name, values in weights.items()]
     graph.nodes.append(helper.make_node("BlindFeatures", [*planes, *weights], ["network"], domain=DOMAIN))
     result = graph.add("Add", "network", border_nodes(graph, network, planes))
-    if network.own_pixel.used:
-        result = own_pixel_nodes(graph, network.own_pixel, result, planes[n_taps // 2])
+    if network.own_pixel.used or (scan is not None and scan.any_size):  # then the runtime may set it
+        result = own_pixel_nodes(graph, network.own_pixel.values[..., part, part], result, planes[n_taps // 2])
     graph.add("Add", graph.add("Mul", result, spread), level)
     graph.rename_last("denoised")
 
@@ -180,11 +185,11 @@ def border_nodes(graph: Graph, network: BlindFeatureNetwork, planes: list[str]) 
     return graph.add("Concat", *parts, axis=1) if n_channels > 1 else parts[0]
 
 
-def own_pixel_nodes(graph: Graph, own_pixel: OwnPixel, blind: str, own: str) -> str:
-    """`OwnPixel.forward`."""
-    error, constant, gain = (
-        graph.constant(np.ascontiguousarray(values.numpy()[:, None, None])) for values in own_pixel.values.T
-    )
+def own_pixel_nodes(graph: Graph, values: Tensor, blind: str, own: str) -> str:
+    """`OwnPixel.forward`, with its values, (n_channels, 3, height or 1, width or 1)."""
+    error, constant, gain = OWN_PIXEL
+    for i, name in enumerate(OWN_PIXEL):
+        graph.weights.append(numpy_helper.from_array(np.ascontiguousarray(values[:, i].numpy()), name))
     least = graph.constant(np.array(OwnPixel.LEAST, np.float32))
     variance = graph.add("Max", graph.add("Add", graph.add("Mul", blind, gain), constant), least)
     share = graph.add("Div", error, graph.add("Add", variance, error))

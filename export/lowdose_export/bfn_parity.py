@@ -59,7 +59,7 @@ def random_input(network: BlindFeatureNetwork) -> Iterator[tuple[Frames, Frames]
     taps = [(0, dt - network.n_taps // 2) for dt in range(network.n_taps)] if scan is None else scan.taps.tolist()
     reach_y, reach_x = (max(abs(tap[axis]) for tap in taps) for axis in (0, 1))
     n_y, n_x = (1, reach_x + 2) if scan is None else (reach_y + 1, reach_x + 2)
-    sizes = SIZES if scan is None else [tuple(scan.level.shape[1:])]
+    sizes = SIZES if scan is None or scan.any_size else [tuple(scan.level.shape[1:])]
     for height, width in sizes:
         expected = 2 + np.sin(np.arange(height)[:, None] / 5) + np.linspace(0, 3, width)
         shape = (n_y * n_x, network.n_channels, height, width)

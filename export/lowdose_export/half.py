@@ -23,7 +23,9 @@ from lowdose_export.model_file import Graph
 
 LARGEST = 1024.0
 """What the brightest pixel becomes: 64 times below the end of float16, and 24 bits above its smallest number."""
-NORMALISATION = ("offset", "scale")
+OF_SCAN = ("scan.level", "scan.scale")
+"""Planes by which a network over a scan normalises its patterns itself."""
+NORMALISATION = ("offset", "scale", *OF_SCAN)
 NETWORKS = ("BlindSpot", "BlindFeatures")
 """Functions that compute in half precision."""
 FLOAT_INPUTS = {"Resize": (2,)}
@@ -59,7 +61,8 @@ def to_half(model: onnx.ModelProto, metadata: dict[str, Any], *, emulated: bool 
     result = onnx.ModelProto()
     result.CopyFrom(inlined)
     typed = onnx.shape_inference.infer_shapes(inlined)
-    result.graph.CopyFrom(HalfGraph(typed.graph, metadata["normalisation"] == "none", emulated).converted())
+    normalised = metadata["normalisation"] != "none" or any(w.name in OF_SCAN for w in typed.graph.initializer)
+    result.graph.CopyFrom(HalfGraph(typed.graph, not normalised, emulated).converted())
     if emulated:
         result.functions.append(parse(ROUND))
         if all(opset.domain != DOMAIN for opset in result.opset_import):

@@ -35,9 +35,21 @@ class LinearFilter(nn.Module):
         return self.weight.view(n_channels, -1, n_channels, side, side).sum(1)
 
 
-class ScanPlanes(nn.Module):
-    """What makes patterns of a scan into planes, (pattern - level) / scale: level, scale (1, height, width). taps:
-    (dy, dx) over the scan, (n_taps, 2)."""
+class Optional(nn.Module):
+    """A module whose buffers a model file need not hold, because they are in its other weights: there they are as in a
+    new network. Planes of another pattern size take the place of the module's own."""
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        for name, buffer in self.named_buffers():
+            loaded = state_dict.setdefault(prefix + name, buffer)
+            if loaded.shape != buffer.shape:
+                setattr(self, name, torch.empty_like(loaded, device=buffer.device))
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+
+
+class ScanPlanes(Optional):
+    """What makes patterns of a scan into planes, (pattern - level) / scale: level, scale (1, height, width), or
+    (1, 1, 1) for patterns of any size. taps: (dy, dx) over the scan, (n_taps, 2)."""
 
     level: Tensor
     scale: Tensor
@@ -49,6 +61,10 @@ class ScanPlanes(nn.Module):
         self.register_buffer("scale", torch.ones(1, height, width))
         self.register_buffer("taps", torch.zeros(n_taps, 2, dtype=torch.int64))
 
+    @property
+    def any_size(self) -> bool:
+        return self.level.numel() == 1
+
 
 class Features(nn.Module):
     """mix (n_channels, n_features, n_planes); vertical and horizontal (n_channels, n_features, side)."""
@@ -58,16 +74,6 @@ class Features(nn.Module):
         self.mix = nn.Parameter(torch.zeros(n_channels, n_features, n_planes))
         self.vertical = nn.Parameter(torch.zeros(n_channels, n_features, side_px))
         self.horizontal = nn.Parameter(torch.zeros(n_channels, n_features, side_px))
-
-
-class Optional(nn.Module):
-    """A module whose buffers a model file does not hold, because they are in its other weights: there they are as in a
-    new network."""
-
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
-        for name, buffer in self.named_buffers():
-            state_dict.setdefault(prefix + name, buffer)
-        super()._load_from_state_dict(state_dict, prefix, *rest)
 
 
 class Perceptron(Optional):
@@ -106,15 +112,16 @@ class OwnPixel(Optional):
     """The noisy pixel y joins its blind estimate d by the share that is best for both errors: d + a (y - d).
 
     a = e / (e + v): e is the mean squared error of d, v = constant + gain * d the variance of y's noise. values:
-    (n_channels, 3), e, constant and gain, in units of the planes; zeros: no share.
+    (n_channels, 3, 1, 1), e, constant and gain, in units of the planes; of a scan (1, 3, height, width), for each
+    pixel of the detector; zeros: no share.
     """
 
     LEAST = 1e-6
     values: Tensor
 
-    def __init__(self, n_channels: int) -> None:
+    def __init__(self, n_channels: int, pattern_px: tuple[int, int] | None) -> None:
         super().__init__()
-        self.register_buffer("values", torch.zeros(n_channels, 3))
+        self.register_buffer("values", torch.zeros(n_channels, 3, *(pattern_px or (1, 1))))
 
     @property
     def used(self) -> bool:
@@ -124,7 +131,7 @@ class OwnPixel(Optional):
         """(batch, n_channels, height, width) each."""
         if not self.used:
             return blind
-        error, constant, gain = (self.values[:, i, None, None] for i in range(3))
+        error, constant, gain = (self.values[:, i] for i in range(3))
         variance = (constant + gain * blind).clamp(min=self.LEAST)
         return blind + error / (error + variance) * (own - blind)
 
@@ -154,7 +161,7 @@ class BlindFeatureNetwork(nn.Module):
         self.filter = LinearFilter(n_channels, n_taps, linear_side_px)
         self.features = Features(n_channels, n_features, n_taps * n_channels + 1, side_px)
         self.perceptron = Perceptron(n_channels, n_features + 1, n_hidden)
-        self.own_pixel = OwnPixel(n_channels)
+        self.own_pixel = OwnPixel(n_channels, pattern_px)
         self.scan = ScanPlanes(n_taps, *pattern_px) if pattern_px else None
 
     @property

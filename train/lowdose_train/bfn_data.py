@@ -16,7 +16,8 @@ from lowdose_train.bfn import BlindFeatureNetwork
 from lowdose_train.data import Array
 from lowdose_train.windows import below
 
-MOST_HELD_OUT_TILES = 192
+MOST_SCORED_TILES = 192
+"""Held-out tiles of a file that weights are chosen by."""
 LEARNED_PIXELS = 8e6
 """Pixels of all frames and channels of a file that are learned from, as many as the closed-form filter is fitted to."""
 MOST_FRAMES = 256
@@ -89,6 +90,7 @@ def prepare_frames(
     *,
     tile_px: int,
     held_out: float,
+    most_held_out: int = MOST_SCORED_TILES,
     weights: Tensor,
     generator: torch.Generator,
     wanted: Array | None = None,
@@ -97,7 +99,8 @@ def prepare_frames(
     """Frames (n_frames, n_channels, height, width) with the L of a network whose filter is set.
 
     moments: offset and scale of each frame's window, as in `TrainingFrames`. held_out: share of the tiles, of which
-    there is one at least unless it is 0. wanted: None for the frames themselves. rows: the band, None for all.
+    there is one at least unless it is 0, and most_held_out at most. wanted: None for the frames themselves. rows: the
+    band, None for all.
     """
     device = network.filter.weight.device
     n_frames, _, height, width = frames.shape
@@ -110,7 +113,7 @@ def prepare_frames(
         for y in range(rows.start, rows.stop - tile_px + 1, tile_px)
         for x in range(0, width - tile_px + 1, tile_px)
     ]
-    n_held_out = min(max(1, round(held_out * len(tiles))), MOST_HELD_OUT_TILES) if held_out else 0
+    n_held_out = min(max(1, round(held_out * len(tiles))), most_held_out) if held_out else 0
     chosen = [tiles[int(i)] for i in torch.randperm(len(tiles), generator=generator)[:n_held_out]]
     targets = torch.ones(n_frames, height, width, device=device)
     if len(tiles) > 1:

@@ -31,7 +31,7 @@ def refit_last_layer(
         inside = crops.linear[..., r : r + side, r : r + side]
         seen = perceptron.seen_by_last_layer(torch.cat([inside.flatten(1)[:, None], features], 1))
         left = (crops.wanted - inside - crops.border).flatten(1)[:, None]
-        rows = torch.cat([seen, torch.ones_like(left), left], 1)
+        rows = torch.cat([seen, torch.ones_like(left), left], 1) * crops.weights.sqrt().flatten()
         products = (rows @ rows.transpose(1, 2)).cpu().numpy()
         for channel, moments in enumerate(parts):
             moments.append(Moments.from_products(products[channel], rows.shape[-1]))

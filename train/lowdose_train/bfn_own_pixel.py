@@ -92,7 +92,7 @@ def choose_own_pixel(
         standard_error = float((residual - variance).std()) / residual.numel() ** 0.5
         known = SCORES * standard_error < error < LARGEST_SHARE * float(variance.mean())
         if known:
-            network.own_pixel.values[channel] = torch.tensor([error, line.constant, line.gain])
+            network.own_pixel.values[channel] = torch.tensor([error, line.constant, line.gain])[:, None, None]
         scale = float(frames[0].scale[:, channel].mean())
         offset = float(frames[0].offset[:, channel].mean())
         found.append(

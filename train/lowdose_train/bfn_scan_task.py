@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,7 +14,10 @@ from torch import Tensor
 from lowdose.errors import LowdoseError
 from lowdose.sample import neighbour
 from lowdose.wiener import BlindFilter, fit_scan
+from lowdose.wiener.own_pixel import counted_electrons
+from lowdose_train.bfn import BlindFeatureNetwork
 from lowdose_train.bfn_data import middle_of_scan
+from lowdose_train.bfn_scan_own_pixel import choose_scan_own_pixel
 from lowdose_train.bfn_task import BfnTask
 from lowdose_train.data import Array, check_frames, read_scan
 from lowdose_train.settings import Settings
@@ -21,6 +25,8 @@ from lowdose_train.settings import Settings
 BRIGHTNESS_WEIGHT = 1.0
 """A pixel's error counts by its noise's standard deviation to this power: 0 is best for weak reflections, 2 for the
 error in counts, which the brightest pixels rule."""
+MOST_HELD_OUT_TILES = 4096
+"""The own-pixel step needs many: the error is a hundredth of the noise."""
 AXES = "scan_y, scan_x, height, width"
 
 
@@ -31,6 +37,8 @@ class BfnScanTask(BfnTask):
     takes it; so the network is for patterns of this size and this experiment.
     """
 
+    most_held_out = MOST_HELD_OUT_TILES
+
     def learned(self, stacks: Mapping[str, Array]) -> list[Array]:
         """Normalised patterns, as a movie of one channel."""
         (name, scan), *others = stacks.items()
@@ -38,6 +46,7 @@ class BfnScanTask(BfnTask):
             raise LowdoseError(f"bfn-4d learns from one scan; given {len(stacks)}")
         check_frames(name, scan, AXES)
         part = np.asarray(middle_of_scan(scan), np.float32)
+        self.electrons = counted_electrons(part)
         self.fitted = fit_scan(part, scan.mean(axis=(0, 1), dtype=np.float32), self.settings.blind_px)
         self.scan_shape = part.shape[:2]
         return [((part - self.fitted.level[0]) / self.fitted.scale[0]).reshape(-1, 1, *part.shape[2:])]
@@ -54,16 +63,27 @@ class BfnScanTask(BfnTask):
         return read_scan(path, axes, settings.max_stack_mb)
 
     def taps_of(self, n_frames: int) -> NDArray[np.int_]:
-        n_y, n_x = self.scan_shape
-        positions = [(y, x) for y in range(n_y) for x in range(n_x)]
-        return np.array(
-            [[neighbour(y, dy, n_y) * n_x + neighbour(x, dx, n_x) for dy, dx in self.fitted.taps] for y, x in positions]
-        )
+        return scan_taps(self.fitted.taps, self.scan_shape)
 
     def moments(self, frames: Array, taps: NDArray[np.int_]) -> tuple[Tensor, Tensor]:
         """None: the patterns are normalised already."""
         return torch.zeros(len(frames), 1), torch.ones(len(frames), 1)
 
     def error_weights(self, frames: Array) -> Tensor:
-        weights = torch.from_numpy(self.fitted.scale[0]) ** BRIGHTNESS_WEIGHT
-        return weights / weights.mean()
+        return error_weights(self.fitted)
+
+    def choose_own_pixel(self, network: BlindFeatureNetwork) -> list[dict[str, Any]]:
+        return [choose_scan_own_pixel(network, self.frames[0], self.crop_px, self.electrons)]
+
+
+def scan_taps(taps: Sequence[tuple[int, int]], shape: tuple[int, ...]) -> NDArray[np.int_]:
+    """The numbers of the patterns that the network sees for each of a scan of a shape, (n_patterns, n_taps)."""
+    n_y, n_x = shape
+    positions = [(y, x) for y in range(n_y) for x in range(n_x)]
+    return np.array([[neighbour(y, dy, n_y) * n_x + neighbour(x, dx, n_x) for dy, dx in taps] for y, x in positions])
+
+
+def error_weights(fitted: BlindFilter) -> Tensor:
+    """(height, width): what the error of a pixel counts, one on average."""
+    weights = torch.from_numpy(fitted.scale[0]) ** BRIGHTNESS_WEIGHT
+    return weights / weights.mean()

@@ -119,11 +119,12 @@ def recorded(clean: Array, rng: np.random.Generator, psnr_db: float, share: floa
 
 
 def in_units_of_filter(frames: TrainingFrames) -> TrainingFrames:
+    """With weights by which the filter's error is one."""
     r = (frames.linear.shape[-1] - frames.border.shape[-1]) // 2
     height, width = frames.border.shape[-2:]
     linear = frames.linear[..., r : r + height, r : r + width] + frames.border
     wanted = (frames.wanted - frames.offset[..., None, None]) / frames.scale[..., None, None]
-    error = float((linear - wanted).square().mean())
+    error = float(((linear - wanted).square() * frames.weights).mean())
     return replace(frames, weights=frames.weights / max(error, LEAST_ERROR))
 
 

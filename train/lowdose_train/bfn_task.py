@@ -20,7 +20,15 @@ from lowdose.sample import neighbour
 from lowdose.wiener import BlindFilter, fit_movie, fit_without
 from lowdose_train import bfn_start
 from lowdose_train.bfn import BlindFeatureNetwork
-from lowdose_train.bfn_data import SMALLEST_PX, Crops, TrainingFrames, learned_part, prepare_frames, window_moments
+from lowdose_train.bfn_data import (
+    MOST_SCORED_TILES,
+    SMALLEST_PX,
+    Crops,
+    TrainingFrames,
+    learned_part,
+    prepare_frames,
+    window_moments,
+)
 from lowdose_train.bfn_last_layer import refit_last_layer
 from lowdose_train.bfn_own_pixel import choose_own_pixel, noise_line
 from lowdose_train.data import Array, check_frames, read_channels
@@ -54,6 +62,7 @@ class BfnTask(Task):
 
     network: BlindFeatureNetwork
     first_weights_count = True
+    most_held_out = MOST_SCORED_TILES
     steps_per_epoch = STEPS_PER_EPOCH
 
     def __init__(self, settings: Settings, stacks: Mapping[str, Array], device: torch.device) -> None:
@@ -179,6 +188,7 @@ class BfnTask(Task):
                         moments,
                         tile_px=self.crop_px,
                         held_out=self.settings.held_out,
+                        most_held_out=self.most_held_out,
                         weights=self.error_weights(frames),
                         generator=generator,
                         rows=rows,
@@ -272,8 +282,9 @@ class BfnTask(Task):
         """As `Crops.squares`, of each held-out tile."""
         found = []
         for frames in self.held_out_frames():
-            for first in range(0, len(frames.held_out), self.settings.batch_size):
-                tiles = frames.held_out[first : first + self.settings.batch_size]
+            scored = frames.held_out[:MOST_SCORED_TILES]
+            for first in range(0, len(scored), self.settings.batch_size):
+                tiles = scored[first : first + self.settings.batch_size]
                 parts = [frames.crop(*tile, self.crop_px, self.network.reach_px, held_out=True) for tile in tiles]
                 found.append(Crops.of(parts).squares(network))
         squares, weights = (torch.cat(values).double() for values in zip(*found, strict=True))
@@ -296,10 +307,14 @@ class BfnTask(Task):
             network.load_state_dict(self.first_weights)
             found = {"epoch": 0, "step": 0}
         found["held_out"] = self.held_out_loss(network)
-        if len(self.stacks) == 1 and self.network.scan is None:
-            found["own_pixel"] = choose_own_pixel(network, self.frames, self.crop_px)
+        if len(self.stacks) == 1:
+            found["own_pixel"] = self.choose_own_pixel(network)
         network.cpu()
         return found
+
+    def choose_own_pixel(self, network: BlindFeatureNetwork) -> list[dict[str, Any]]:
+        """Set the network's own-pixel step; what was found for each channel."""
+        return choose_own_pixel(network, self.frames, self.crop_px)
 
     def scores(self, network: nn.Module) -> list[dict[str, Any]]:
         """How much of the filter's mean squared error, noise included, is gone on the held-out tiles."""
@@ -365,6 +380,9 @@ def set_filter(network: BlindFeatureNetwork, fitted: BlindFilter) -> None:
     weights = torch.from_numpy(fitted.weights[len(fitted.weights) // 2])  # (out, taps, in, side, side)
     network.filter.weight.copy_(weights.flatten(1, 2))
     if network.scan is not None:
-        network.scan.level.copy_(torch.from_numpy(fitted.level))
-        network.scan.scale.copy_(torch.from_numpy(fitted.scale))
-        network.scan.taps.copy_(torch.tensor(fitted.taps))
+        device = network.scan.level.device
+        network.scan.level = torch.from_numpy(fitted.level).to(
+            device
+        )  # not copied: those of a file may be of one pixel
+        network.scan.scale = torch.from_numpy(fitted.scale).to(device)
+        network.scan.taps = torch.tensor(fitted.taps, device=device)

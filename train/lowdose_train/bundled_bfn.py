@@ -6,17 +6,20 @@ not in seconds, so that the same command gives the same weights on the same kind
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
 
-from lowdose.simulate import haadf_movie, hrtem_movie, particle_movie, stem_movie
+from lowdose.simulate import diffraction_scan, haadf_movie, hrtem_movie, particle_movie, stem_movie
 from lowdose_train.bfn_simulated import SimulatedBfnTask
+from lowdose_train.bfn_simulated_scan import SimulatedScanTask
 from lowdose_train.bundled_udvd import Scenes, drawn, shuffled
 from lowdose_train.loop import train
 from lowdose_train.settings import Settings
+from lowdose_train.task import Task
 
 FIRST_SEED = 1000
 SIDE_PX = 160
@@ -25,6 +28,12 @@ HRTEM_ANGSTROM = (0.05, 0.22)
 STEM_ANGSTROM = (0.1, 0.26)
 HAADF_ANGSTROM = (0.1, 0.24)
 N_HRTEM, N_STEM, N_PARTICLES, N_HAADF = 30, 20, 16, 30
+N_SCANS = 128
+WINDOW_PX = 80
+DETECTOR_PX = (WINDOW_PX, 224)
+SCAN_SIDES = (6, 20)
+FLAT = 8
+"""Every so many scans one is of a plain field, of which nothing may be made."""
 ELEMENTS = ("Al", "Ni", "Cu", "Pd", "Ag", "Pt", "Au")
 
 
@@ -75,11 +84,34 @@ def image_scenes() -> Scenes:
     return shuffled(scenes)
 
 
+def scan_scenes() -> Scenes:
+    """Clean scans (scan_y, scan_x, WINDOW_PX, WINDOW_PX) of polycrystalline films, and plain fields.
+
+    A window somewhere on a detector of any size: so disks of many sizes come from patterns of one.
+    """
+    scenes: Scenes = {}
+    for seed in range(FIRST_SEED, FIRST_SEED + N_SCANS):
+        rng = np.random.default_rng([seed, 8])
+        scan_y, scan_x = rng.integers(*SCAN_SIDES, 2).tolist()
+        if seed % FLAT == 0:
+            edge = int(rng.integers(0, WINDOW_PX))  # less, or nothing, on one side of it
+            row = np.where(np.arange(WINDOW_PX) < edge, rng.choice([0.0, 0.1, 1.0]), 1.0).astype(np.float32)
+            scenes[f"plain, seed {seed}"] = np.broadcast_to(row, (scan_y, scan_x, WINDOW_PX, WINDOW_PX))
+            continue
+        side = round(drawn(seed, DETECTOR_PX))
+        scene = diffraction_scan(seed, scan_y=scan_y, scan_x=scan_x, height=side, width=side)
+        y, x = rng.integers(0, side - WINDOW_PX + 1, 2)
+        window = scene.clean[:, :, y : y + WINDOW_PX, x : x + WINDOW_PX]
+        scenes[f"diffraction, seed {seed}, {side} px"] = np.ascontiguousarray(window)
+    return shuffled(scenes)
+
+
 SHARED = Settings(method="bfn", epochs=300, learning_rate=3e-3, averaging=0.995, patience_epochs=1000)
-MODELS = {
-    "bfn": ({"taps": 13, "linear_px": 21}, movie_scenes),
-    "bfn-dual": ({"taps": 13, "linear_px": 15}, dual_scenes),
-    "bfn-image": ({"taps": 1, "linear_px": 49}, image_scenes),
+MODELS: dict[str, tuple[dict[str, Any], Callable[[], Scenes], type[Task]]] = {
+    "bfn": ({"taps": 13, "linear_px": 21}, movie_scenes, SimulatedBfnTask),
+    "bfn-dual": ({"taps": 13, "linear_px": 15}, dual_scenes, SimulatedBfnTask),
+    "bfn-image": ({"taps": 1, "linear_px": 49}, image_scenes, SimulatedBfnTask),
+    "bfn-4d": ({"method": "bfn-4d", "epochs": 200, "batch_size": 16}, scan_scenes, SimulatedScanTask),
 }
 
 
@@ -93,10 +125,10 @@ MODELS = {
 @click.option("--threads", type=int, help="CPU threads of PyTorch, and processes that fit the filters.")
 def main(name: str, out: Path, **flags: Any) -> None:
     """Train the bundled model NAME; its checkpoint is OUT/NAME/best.pt."""
-    values, scenes = MODELS[name]
+    values, scenes, task_type = MODELS[name]
     given = {flag: value for flag, value in flags.items() if value is not None}
     settings = Settings.from_mapping(SHARED.to_mapping() | values | given)
-    result = train(settings, scenes(), out / name, show_progress=True, say=click.echo, task_type=SimulatedBfnTask)
+    result = train(settings, scenes(), out / name, show_progress=True, say=click.echo, task_type=task_type)
     click.echo(f"{name}: {result.metrics}")
 
 

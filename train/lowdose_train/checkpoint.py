@@ -59,6 +59,8 @@ def read_model_file(path: Path) -> dict[str, Any]:
     if not named:
         raise LowdoseError(f"{path} holds no weights that training could begin with; give a best.pt")
     weights = {name: torch.from_numpy(values.copy()) for name, values in named.items()}
+    if "scan.level" in weights:
+        weights["scan.taps"] = torch.tensor(metadata["taps"]["offsets"])
     return {"method": metadata.get("method"), "state_dict": weights, **record}
 
 

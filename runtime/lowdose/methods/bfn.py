@@ -15,18 +15,19 @@ from numpy.typing import DTypeLike, NDArray
 from threadpoolctl import threadpool_limits
 
 from lowdose.errors import LowdoseError
+from lowdose.methods.bfn_scan import SMALLEST, fit_last_layer_of_scan, fit_own_pixel
 from lowdose.methods.blind_features import seen_by_last_layer
 from lowdose.methods.last_layer import LastLayer, Moments, fit_last_layer
 from lowdose.methods.method import FrameStream, Options
 from lowdose.methods.network import Network, PreparedNetwork
-from lowdose.methods.wiener import sample_runs
+from lowdose.methods.wiener import sample_runs, sample_scan
 from lowdose.model import Model, bundled_models, load
 from lowdose.model_weights import Weights, read_weights, with_weights
 from lowdose.sample import neighbour
 from lowdose.source import FrameSource
-from lowdose.wiener import BlindFilter, fit_movie, fit_without
+from lowdose.wiener import BlindFilter, fit_movie, fit_scan, fit_without
 
-NAMES = ("bfn", "bfn-dual", "bfn-image")
+NAMES = ("bfn", "bfn-4d", "bfn-dual", "bfn-image")
 SHORTEST_MOVIE = 4
 N_BANDS = 4
 MOST_PIXELS = 1.2e6
@@ -38,7 +39,7 @@ Frames = NDArray[np.float32]
 
 
 class Bfn:
-    """A bundled blind-feature network, one of NAMES; "bfn" takes bfn-dual or bfn-image where the frames ask for it."""
+    """A bundled blind-feature network, one of NAMES; "bfn" takes another where the frames ask for it."""
 
     def __init__(self, name: str, device: str) -> None:
         self.name, self.asked = name, device
@@ -55,6 +56,8 @@ class Bfn:
             raise LowdoseError(
                 f"the data have {frames.n_channels} {plural}, {name} takes {n_channels}: choose one with --channel"
             )
+        if frames.scan is not None:
+            return self.prepare_scan(frames, frames.scan, content, options)
         runs = sample_runs(frames)
         fitted = fit_movie(runs, max_frames=n_planes // n_channels)
         with threadpool_limits(options.threads):
@@ -63,15 +66,37 @@ class Bfn:
         model = opened(with_weights(content, replaced), name, self.asked)
         return PreparedBfn(Network(model).prepare(frames, options), name, fitted, last_layers)
 
+    def prepare_scan(self, frames: FrameSource, scan: tuple[int, int], content: bytes, options: Options) -> PreparedBfn:
+        if min(scan) < SMALLEST:
+            raise LowdoseError(
+                f"a scan of {scan[0]}x{scan[1]} positions is too small for bfn-4d: it needs {SMALLEST}x{SMALLEST}"
+            )
+        block, mean = sample_scan(frames, scan)
+        fitted = fit_scan(block, mean)
+        linear, weights = fitted.weights[0], read_weights(content)
+        replaced: Weights = {"filter.weight": linear[:, :, 0], "own": own_share(weights, linear)}
+        with threadpool_limits(options.threads):
+            last_layer = fit_last_layer_of_scan(weights | replaced, last_layers_of(weights)[0], fitted, block)
+        replaced |= with_last_layers([last_layer])
+        replaced |= {"scan.level": fitted.level, "scan.scale": fitted.scale}
+        content = with_weights(content, replaced)
+        own, found = fit_own_pixel(fitted, block, opened(content, "bfn-4d", "cpu"))
+        model = opened(with_weights(content, own), "bfn-4d", self.asked)
+        return PreparedBfn(Network(model).prepare(frames, options), "bfn-4d", fitted, [last_layer], found)
+
     def name_for(self, frames: FrameSource) -> str:
-        if frames.scan is not None:
-            raise LowdoseError(f"{self.name} has no network for scans: lowdose calibrate --method bfn trains one")
-        return self.name if self.name != "bfn" else bundled_name(frames) or self.name
+        if (frames.scan is not None) != (self.name == "bfn-4d") and self.name != "bfn":
+            raise LowdoseError(f"{self.name} is not for {'movies' if frames.scan is None else 'scans'}: take bfn")
+        if self.name != "bfn":
+            return self.name
+        return "bfn-4d" if frames.scan is not None else bundled_name(frames) or self.name
 
 
 def bundled_name(frames: FrameSource) -> str | None:
     """The bundled network for such frames; None where there is none."""
-    if frames.scan is not None or frames.n_channels > 2:
+    if frames.scan is not None:
+        return "bfn-4d" if min(frames.scan) >= SMALLEST else None
+    if frames.n_channels > 2:
         return None
     if frames.n_channels == 2:
         return "bfn-dual"
@@ -80,28 +105,36 @@ def bundled_name(frames: FrameSource) -> str | None:
 
 @dataclass(frozen=True)
 class PreparedBfn:
-    """A bundled network with filter and, per channel, last layer fitted to the frames."""
+    """A bundled network with filter and, per channel, last layer fitted to the frames; over a scan the own-pixel step
+    too."""
 
     network: PreparedNetwork
     name: str
     fitted: BlindFilter
     last_layers: list[LastLayer]
+    own_pixel: dict[str, Any] | None = None
 
     @property
     def report(self) -> dict[str, Any]:
         gains = [layer.gain for layer in self.last_layers]
         penalties = [layer.penalty for layer in self.last_layers]
-        of_layer = {"bundled": self.name, "gain_over_filter": gains, "penalty": penalties}
-        return {**self.network.report, **of_layer, **self.fitted.report}
+        found = {"bundled": self.name, "gain_over_filter": gains, "penalty": penalties}
+        if self.own_pixel:
+            found["own_pixel"] = [self.own_pixel]
+        return {**self.network.report, **found, **self.fitted.report}
 
     @property
     def summary(self) -> str:
         n, diameter, _ = self.fitted.report["window"]
         gain = " and ".join(f"{100 * layer.gain:.2f}" for layer in self.last_layers)
-        return (
-            f"{self.name}, its filter of {n} frames and {diameter} px and its last layer fitted to the frames; "
+        unit = "patterns" if self.own_pixel else "frames"
+        text = (
+            f"{self.name}, its filter of {n} {unit} and {diameter} px and its last layer fitted to the {unit}; "
             f"{gain} % below the filter's error, noise included"
         )
+        if not self.own_pixel or not self.own_pixel["used"]:
+            return text
+        return f"{text}; own pixels count up to {100 * max(self.own_pixel['share_by_brightness']):.0f} %"
 
     @property
     def alone(self) -> bool:
