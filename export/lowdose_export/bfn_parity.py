@@ -16,8 +16,8 @@ from lowdose.sample import neighbour
 from lowdose_train.bfn import BlindFeatureNetwork
 
 # Largest difference as a share of the output's range: each engine adds some thousand products per pixel in its own
-# order in float32; a tenth of this was seen.
-TOLERANCE = 1e-5
+# order in float32, and in a last layer that was fitted in closed form large ones cancel. Half of this was seen.
+TOLERANCE = 5e-5
 SIZES = ((64, 64), (37, 90), (9, 23))
 N_TILES = 2
 

@@ -33,7 +33,7 @@ class TrainingFrames:
     the same frames or clean ones. taps (n_frames, n_taps): the numbers of the frames that the network sees for each.
     offset, scale (n_frames, n_channels): of each frame's window; (frame - offset) / scale are its planes. weights
     (height, width): what a pixel's error counts. held_out: (frame, y, x) of the square tiles of the band that are no
-    training targets; targets (n_frames, height, width) is 0 there and 1 elsewhere. linear, border: see
+    training targets; targets (n_frames, height, width) is 0 there and around them, and 1 elsewhere. linear, border: see
     `BlindFeatureNetwork`, of the band alone, linear with as many rows more on both sides as a feature reaches; centre:
     of the filter that made them.
     """
@@ -117,8 +117,8 @@ def prepare_frames(
     chosen = [tiles[int(i)] for i in torch.randperm(len(tiles), generator=generator)[:n_held_out]]
     targets = torch.ones(n_frames, height, width, device=device)
     if len(tiles) > 1:
-        for t, y, x in chosen:
-            targets[t, y : y + tile_px, x : x + tile_px] = 0
+        around = without_tiles(targets, chosen, tile_px, network.reach_px)
+        targets = around if around[:, rows].any() else without_tiles(targets, chosen, tile_px, 0)
     linear, border = [], []
     for t in range(n_frames):
         planes = normalised(on_device[taps[t]], offset[t], scale[t])
@@ -138,6 +138,16 @@ def prepare_frames(
         border=torch.stack(border),
         centre=network.centre().clone(),
     )
+
+
+def without_tiles(targets: Tensor, tiles: list[tuple[int, int, int]], tile_px: int, margin_px: int) -> Tensor:
+    """Zero in the tiles, and as far around them as a feature reaches: pixels there see those of the tile, as those see
+    them, and a network that has fitted the products of their noise would look good in the tile too."""
+    result = targets.clone()
+    for t, y, x in tiles:
+        rows, columns = (slice(max(0, at - margin_px), at + tile_px + margin_px) for at in (y, x))
+        result[t, rows, columns] = 0
+    return result
 
 
 def linear_of_rows(network: BlindFeatureNetwork, planes: Tensor, rows: slice) -> Tensor:

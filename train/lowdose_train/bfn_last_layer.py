@@ -21,7 +21,7 @@ def refit_last_layer(
 ) -> None:
     """Set the last layer to what predicts the noisy pixels best, as far as cross-validation wants it changed.
 
-    Tiles that are held out are not looked at.
+    Pixels that are no training targets are not looked at.
     """
     perceptron = network.perceptron
     parts: list[list[Moments]] = [[] for _ in range(network.n_channels)]
@@ -46,14 +46,14 @@ def refit_last_layer(
 
 
 def tiles(frames: list[TrainingFrames], tile_px: int, reach_px: int, generator: torch.Generator) -> Iterator[Crops]:
-    """Tiles side by side that are not held out, TILES_PER_PART at a time, in any order."""
+    """Tiles side by side with training targets, TILES_PER_PART at a time, in any order."""
     places = [
         (movie, t, y, x)
         for movie in frames
         for t in range(len(movie.frames))
         for y in range(movie.rows.start, movie.rows.stop - tile_px + 1, tile_px)
         for x in range(0, movie.frames.shape[-1] - tile_px + 1, tile_px)
-        if movie.targets[t, y : y + tile_px, x : x + tile_px].all()
+        if movie.targets[t, y : y + tile_px, x : x + tile_px].any()
     ]
     order = torch.randperm(len(places), generator=generator)[: int(MOST_PIXELS / tile_px**2)].tolist()
     for first in range(0, len(order) - TILES_PER_PART + 1, TILES_PER_PART):

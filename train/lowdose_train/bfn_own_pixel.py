@@ -20,7 +20,7 @@ from lowdose_train.bfn_data import Crops, TrainingFrames, normalised
 
 N_BINS = 24
 """Of brightness, with as many pixels each."""
-SCORES = 2.0
+SCORES = 3.0
 """The error must be as many of its own standard errors above nothing; a step that is taken wrongly costs little."""
 LARGEST_SHARE = 0.5
 """Of the error in the noise: beyond it something else is wrong, such as noise that neighbours share."""
@@ -42,8 +42,6 @@ class NoiseLine:
 @torch.no_grad()
 def noise_line(bands: list[TrainingFrames], channel: int) -> NoiseLine:
     """From all frames and channels of a file, brightness being the linear filter's estimate."""
-    step = torch.tensor([1.0, -2.0, 1.0], device=bands[0].frames.device)
-    kernel = (step[:, None] * step)[None, None] / 6  # white noise keeps its variance
     squares, brightness = [], []
     for frames in bands:
         height, width = frames.border.shape[-2:]
@@ -51,10 +49,17 @@ def noise_line(bands: list[TrainingFrames], channel: int) -> NoiseLine:
         for t in range(len(frames.frames)):
             here = frames.frames[t : t + 1, :, frames.rows]
             plane = normalised(here, frames.offset[t], frames.scale[t])[0, channel]
-            squares.append(F.conv2d(plane[None, None], kernel)[0, 0].square().flatten())
+            squares.append(differences(plane[None]).square().flatten())
             estimate = frames.linear[t, channel, r : r + height, r : r + width] + frames.border[t, channel]
             brightness.append(estimate[1:-1, 1:-1].flatten())
     return fitted_line(torch.cat(brightness).double().cpu().numpy(), torch.cat(squares).double().cpu().numpy())
+
+
+def differences(planes: Tensor) -> Tensor:
+    """(n, height, width) -> (n, height - 2, width - 2): second differences along y and x; white noise keeps its
+    variance, and little else is left."""
+    step = torch.tensor([1.0, -2.0, 1.0], device=planes.device)
+    return F.conv2d(planes[:, None], (step[:, None] * step)[None, None] / 6)[:, 0]
 
 
 def fitted_line(brightness: Floats, squares: Floats) -> NoiseLine:
@@ -76,8 +81,10 @@ def choose_own_pixel(
 ) -> list[dict[str, float]]:
     """Set the network's own-pixel step, channel by channel, where it lowers the estimated error; says what was found.
 
-    The error is that on the held-out tiles, in units of the planes. A step with a = e / (e + v) then lowers the risk
-    mean (1 - a)^2 (y - d)^2 + 2 a v (Stein 1981) by e a; it is taken where e is known to be above nothing.
+    The error e is what the residual on the held-out tiles has more than the differences in the same tiles: how much
+    noise fell there, which with few electrons is chance, is in both. In units of the planes. A step with
+    a = e / (e + v) then lowers the risk mean (1 - a)^2 (y - d)^2 + 2 a v (Stein 1981) by e a; it is taken where e is
+    known to be above nothing.
     """
     network.own_pixel.values.zero_()
     tiles = [movie.crop(*tile, tile_px, network.reach_px, held_out=True) for movie in frames for tile in movie.held_out]
@@ -86,11 +93,12 @@ def choose_own_pixel(
     found = []
     for channel in range(network.n_channels):
         line = noise_line(frames, channel)
-        residual = (blind[channel] - crops.wanted[channel]).square()
-        variance = line.at(blind[channel])
-        error = float((residual - variance).mean())
-        standard_error = float((residual - variance).std()) / residual.numel() ** 0.5
-        known = SCORES * standard_error < error < LARGEST_SHARE * float(variance.mean())
+        residual = (blind[channel] - crops.wanted[channel])[:, 1:-1, 1:-1].square().mean((1, 2))
+        noise = differences(crops.wanted[channel]).square().mean((1, 2))  # of the same tiles
+        errors = (residual - noise).double()
+        error = float(errors.mean())
+        standard_error = float(errors.std(correction=0)) / len(errors) ** 0.5
+        known = SCORES * standard_error < error < LARGEST_SHARE * float(noise.mean())
         if known:
             network.own_pixel.values[channel] = torch.tensor([error, line.constant, line.gain])[:, None, None]
         scale = float(frames[0].scale[:, channel].mean())
@@ -99,7 +107,7 @@ def choose_own_pixel(
             {
                 "used": known,
                 "error_variance": error * scale**2,
-                "noise_variance": float(variance.mean()) * scale**2,
+                "noise_variance": float(line.at(blind[channel]).mean()) * scale**2,
                 "gain": line.gain * scale,
                 "dark_level": offset - line.constant / line.gain * scale if line.gain > 0 else None,
             }
