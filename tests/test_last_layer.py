@@ -80,6 +80,16 @@ def test_inputs_that_say_the_same_or_nothing_are_no_trouble():
     assert np.isfinite(layer.weights).all() and layer.gain > 0.5
 
 
+def test_an_input_that_is_nearly_always_zero_gets_no_large_weight():
+    inputs, target, truth = data(20000)
+    rare = np.zeros((1, target.size))
+    rare[0, ::4000] = 1e-2
+    target[::4000] += 30.0
+    layer = fit_last_layer(parts_of(np.concatenate([rare, inputs]), target), np.zeros(8))
+    assert abs(layer.weights[0]) < 100  # least squares would give 3000
+    np.testing.assert_allclose(layer.weights[1:-1], truth[:-1], atol=0.05)
+
+
 @pytest.mark.parametrize("name", ["bfn", "bfn-dual", "bfn-image"])
 @pytest.mark.parametrize("size", [(37, 41), (5, 9), (1, 1)])
 def test_numpy_sees_what_the_network_sees(name, size):

@@ -37,7 +37,7 @@ from lowdose_train.task import Task
 from lowdose_train.windows import below
 
 STEPS_PER_EPOCH = 50
-CERTAINTY = 1.0
+CERTAINTY = 3.0
 """Trained weights must be better than the first ones by so many standard errors over the held-out tiles."""
 LEAST_VARIANCE = 0.05
 """Of a pixel's noise, in units of the frames' variance, where it weighs errors."""

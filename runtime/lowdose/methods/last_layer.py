@@ -18,6 +18,9 @@ Floats = NDArray[np.float64]
 
 PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 """On the squared change of a weight, in units of the mean square of its input."""
+LEAST_SIZE = 0.1
+"""Of an input, as a share of the median: one that is nearly always zero would get a weight of hundreds from a few
+pixels, and ruin others. It is penalised as if it were so large."""
 N_FOLDS = 8
 CERTAINTY = 1.0
 """A choice farther from the filter must be better by so many standard errors."""
@@ -98,7 +101,8 @@ def candidates(moments: Moments, trained: Floats) -> list[Floats]:
     strength = float(np.clip(trained @ moments.target / size, 0, MOST_STRENGTH)) if size > 0 else 0.0
     start = strength * trained
     left = moments.target - moments.inputs @ start
-    scale = np.sqrt(np.maximum(np.diag(moments.inputs), 1e-30))
+    scale = np.sqrt(np.diag(moments.inputs))
+    scale = np.maximum(scale, max(LEAST_SIZE * float(np.median(scale)), 1e-30))
     values, vectors = np.linalg.eigh(moments.inputs / np.outer(scale, scale))
     along = vectors.T @ (left / scale)
     changes = [vectors @ (along / (np.maximum(values, 0) + penalty)) / scale for penalty in reversed(PENALTIES)]
