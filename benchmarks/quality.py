@@ -9,24 +9,20 @@ from __future__ import annotations
 
 import json
 import platform
-import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
+from benchmarks import three_draws
 from benchmarks.cases import CASES, Case
-from numpy.typing import NDArray
+from benchmarks.scoring import channels_of, commit, measured, score
 
 import lowdose
 from lowdose.bench.machine import cpu_name
 from lowdose.errors import LowdoseError
-from lowdose.methods import find_method
-from lowdose.metrics import psnr, ssim
-from lowdose.pipeline import Job, denoise_file
 from lowdose_export.cli import export
 from lowdose_train.cli import train
 
@@ -55,53 +51,6 @@ quoted from the data's README, parameters tuned against the truth, on a few inne
 --budget SECONDS --threads 1` on that noisy file alone, from random weights, in the time given (with more threads where
 the cell says so); `NAME from MODEL, own` begins with a bundled model (`--from`).
 """
-
-
-def score(case: Case, truth: NDArray[Any], result: NDArray[Any]) -> list[dict[str, float]]:
-    """PSNR and SSIM per channel, over all frames, inside and at the edge."""
-    scan = (truth.shape[0], truth.shape[1]) if case.kind == "scan" else None
-    height, width = truth.shape[-2:]
-    n_channels = truth.shape[1] if case.kind == "channels" else 1
-    clean, denoised = (array.reshape(-1, n_channels, height, width) for array in (truth, result))
-    edge = case.edges(len(clean), scan)
-    scores = []
-    for channel in range(n_channels):
-        one, other = clean[:, channel], denoised[:, channel]
-        span = float(np.ptp(one))
-        entry = {"psnr": psnr(one, other), "ssim": ssim(one, other) or 0.0}
-        if len(clean) > 1:
-            entry["inner"] = psnr(one[~edge], other[~edge], data_range=span)
-            entry["edge"] = psnr(one[edge], other[edge], data_range=span)
-        scores.append(entry)
-    return scores
-
-
-def denoised(source: Path, case: Case, name: str, folder: Path) -> tuple[NDArray[Any], str]:
-    """What `lowdose denoise` gives, and what it chose; a method of one channel takes the channels one by one."""
-    results, summaries = [], []
-    for channel in channels_of(case, name):
-        out = folder / "denoised.npy"
-        job = Job(axes=case.axes, channel=channel, overwrite=True, threads=1)
-        of_channel = folder / f"{name}-{channel}.onnx"
-        method = find_method(str(of_channel) if of_channel.exists() else name, device="cpu")
-        report = denoise_file(source, out, method, job)
-        results.append(np.load(out))
-        summaries.append(report["summary"].splitlines()[0])
-    result = results[0] if len(results) == 1 else np.stack(results, axis=1)
-    return result, "; ".join(dict.fromkeys(summaries))
-
-
-def channels_of(case: Case, name: str) -> list[int | None]:
-    """The channels that are denoised one after the other; None: all at once."""
-    return [0, 1] if case.kind == "channels" and name.startswith("udvd") else [None]
-
-
-def measured(data: Path, case: Case, name: str, folder: Path) -> dict[str, Any]:
-    """Scores of a method; `folder` may hold model files NAME-CHANNEL.onnx, one for each channel."""
-    start = time.perf_counter()
-    result, chosen = denoised(data / case.noisy, case, name, folder)
-    seconds = time.perf_counter() - start
-    return {"scores": score(case, case.read_truth(data), result), "chosen": chosen, "seconds": round(seconds, 1)}
 
 
 def trained(data: Path, case: Case, name: str, budget_s: float, threads: int) -> dict[str, Any]:
@@ -158,11 +107,6 @@ def add(store: Path, known: dict[Any, Any], case: Case, name: str, result: dict[
     click.echo(f"{case.name}, {name}: {entry['scores']}", err=True)
 
 
-def commit() -> str:
-    command = ["git", "describe", "--always", "--dirty"]
-    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
-
-
 def cell(scores: dict[str, float]) -> str:
     text = f"{scores['psnr']:.2f} / {scores['ssim']:.3f}"
     return text + (f" ({scores['inner']:.2f}, {scores['edge']:.2f})" if "inner" in scores else "")
@@ -210,6 +154,10 @@ def main(data: Path, store: Path, only: str, method: str, own: float, threads: i
     for kind, title in titles.items():
         click.echo(f"\n## {title}\n")
         click.echo("\n".join(table(kind, entries)))
+    draws = three_draws.read(store.with_name("three_draws.jsonl"))
+    if draws:
+        click.echo(f"\n{three_draws.EXPLANATION}\n")
+        click.echo("\n".join(three_draws.table(draws)))
     click.echo("\n" + FINDINGS.read_text(encoding="utf-8").strip())
 
 
