@@ -44,8 +44,8 @@ def test_the_estimate_follows_the_true_error(noise):
         fitted = method.report.get("optimism", [0])[0]
         estimated.append((relative_risk(method, sample) + fitted) * sample.predicted[0])
     noise_variance = np.mean((stack - truth)[sample.scored] ** 2)
-    # Of 3 x 96^2 pixels the estimate's own scatter is about 1 % of the noise.
-    np.testing.assert_allclose(np.array(estimated) - noise_variance, true, atol=0.02 * noise_variance)
+    # Of 3 x 96^2 pixels the scatter of the estimate is about 1 % of the noise.
+    np.testing.assert_allclose(np.array(estimated) - noise_variance, true, atol=0.025 * noise_variance)
 
 
 def test_the_noise_is_read_in_the_corners_of_the_spectrum():
