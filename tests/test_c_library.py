@@ -44,7 +44,7 @@ def results_of(stream, stack):
 
 def check_they_agree(library, model, height=44, width=61):
     scan = (3, 4) if model.scan else None
-    n_frames = 12 if scan else 5
+    n_frames = 12 if scan else 9
     channels = (len(model.channels),) if len(model.channels) > 1 else ()
     stack = np.random.default_rng(0).poisson(4, (n_frames, *channels, height, width)).astype(np.uint16)
     expected = results_of(model.stream(height, width, "uint16", scan=scan, threads=1), stack)

@@ -204,10 +204,11 @@ class Crops:
         return self.linear[..., r : r + side, r : r + side] + self.border
 
     def squares(self, network: BlindFeatureNetwork | None) -> tuple[Tensor, Tensor]:
-        """Per crop the weighted sum of the squared errors of `result`, and that of the weights: (n_crops,) each."""
+        """Per row of each crop the weighted sum of the squared errors of `result`, and that of the weights:
+        (n_crops * side,) each."""
         errors = (self.result(network) - self.wanted).square()
         weights = self.weights.expand_as(errors)
-        return (errors * weights).sum((0, 2, 3)), weights.sum((0, 2, 3))
+        return (errors * weights).sum((0, 3)).flatten(), weights.sum((0, 3)).flatten()
 
     def weighted_by(self, variances: Tensor) -> Crops:
         """Each pixel's error counts by one over the variance of its noise, (n_channels, n_crops, side, side)."""

@@ -38,7 +38,7 @@ from lowdose_train.windows import below
 
 STEPS_PER_EPOCH = 50
 CERTAINTY = 3.0
-"""Trained weights must be better than the first ones by so many standard errors over the held-out tiles."""
+"""Trained weights must be better than the first ones by so many standard errors, over the rows of held-out tiles."""
 LEAST_VARIANCE = 0.05
 """Of a pixel's noise, in units of the frames' variance, where it weighs errors."""
 N_BANDS = 4
@@ -279,7 +279,7 @@ class BfnTask(Task):
         return float(squares.sum() / weights.sum())
 
     def held_out_squares(self, network: BlindFeatureNetwork | None) -> tuple[Tensor, Tensor]:
-        """As `Crops.squares`, of each held-out tile."""
+        """As `Crops.squares`, of the held-out tiles."""
         found = []
         for frames in self.held_out_frames():
             scored = frames.held_out[:MOST_SCORED_TILES]

@@ -28,7 +28,8 @@ from lowdose.source import FrameSource
 from lowdose.wiener import BlindFilter, fit_movie, fit_scan, fit_without
 
 NAMES = ("bfn", "bfn-4d", "bfn-dual", "bfn-image")
-SHORTEST_MOVIE = 4
+SHORTEST_MOVIE = 7
+"""Frames: the networks for movies see six on both sides."""
 N_BANDS = 4
 MOST_PIXELS = 1.2e6
 """That the last layer is fitted to."""

@@ -15,6 +15,7 @@ from lowdose.wiener.predictor import Prediction, predict, window
 
 FRAMES = (1, 3, 5, 7, 11, 13)
 LARGEST_DIAMETER_PX = 31
+DIAMETER_OF_SMALL_FRAMES_PX = 21
 DIAMETERS_OF_IMAGE_PX = (21, 49)
 """Of a single frame: the wide window finds the next unit cells of a crystal, worth up to 2 dB."""
 # Unknowns of one solution, chosen so that a fit stays below a second: twice as many for one channel, whose opposite
@@ -98,8 +99,9 @@ def windows_to_try(frames: list[int], n_channels: int, limit: int, largest_px: i
     single = frames == [1]
     sides = DIAMETERS_OF_IMAGE_PX if single else [LARGEST_DIAMETER_PX] * len(frames)
     unknowns = MAX_UNKNOWNS * (2 if n_channels == 1 else 1)
+    widest = max(DIAMETER_OF_SMALL_FRAMES_PX, (limit + 1) // 4)  # half the shorter side
     return [
-        (n, diameter_px(n, n_channels, min(limit, side, largest_px or side), unknowns))
+        (n, diameter_px(n, n_channels, min(limit, side, widest, largest_px or side), unknowns))
         for n, side in zip([1, 1] if single else frames, sides, strict=True)
     ]
 
