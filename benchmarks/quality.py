@@ -35,10 +35,10 @@ BUNDLED = {
 
 # Trained on the noisy file alone, from random weights or from a bundled model.
 OWN = {
-    "movie": ("bfn", "wcvd", "udvd", "udvd from udvd-lite"),
-    "channels": ("bfn", "n2v", "udvd from udvd-lite"),
-    "scan": ("bfn-4d", "udvd-4d", "udvd-4d from udvd-4d-lite"),
-    "image": ("bfn",),
+    "movie": ("wcvd", "udvd", "udvd from udvd-lite"),
+    "channels": ("n2v", "udvd from udvd-lite"),
+    "scan": ("udvd-4d", "udvd-4d from udvd-4d-lite"),
+    "image": (),
 }
 
 FINDINGS = Path(__file__).with_name("quality_findings.md")
