@@ -100,6 +100,13 @@ def test_short_movies_get_the_network_for_images():
     assert prepared.report["bundled"] == "bfn-image" and prepared.alone
 
 
+def test_too_few_frames_of_two_channels_are_refused_at_once():
+    noisy, _ = recorded("bfn-dual")
+    frames = ArraySource(noisy[:6], n_channels=2, is_scan=False)
+    with pytest.raises(LowdoseError, match="bfn-dual needs 7 frames and was given 6: lowdose calibrate"):
+        find_method("bfn", device="cpu").prepare(frames, Options())
+
+
 def test_auto_tries_it():
     noisy, _ = recorded("bfn")
     prepared = Auto("cpu").prepare(ArraySource(noisy[:, 0], n_channels=1, is_scan=False), Options(threads=1))

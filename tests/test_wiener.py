@@ -7,7 +7,7 @@ from lowdose import LowdoseError
 from lowdose.methods.method import Options
 from lowdose.methods.wiener import Wiener
 from lowdose.source import ArraySource
-from lowdose.wiener import BlindFilter, FollowingStream, fit_movie, fit_scan, fit_without
+from lowdose.wiener import BlindFilter, FollowingStream, fit_bands, fit_movie, fit_scan, fit_without
 from lowdose.wiener.blind_filter import stream_bytes
 from lowdose.wiener.covariance import covariances
 from lowdose.wiener.movie import diameter_px
@@ -369,3 +369,14 @@ def test_pairs_that_touch_left_out_rows_do_not_count():
         wanted = sum(products) * filled / (15 * 17 * (3 - dt))
         assert found.values[i, j, dt + 1, dy + 5, dx + 5] == pytest.approx(wanted, rel=1e-4, abs=1e-6)
     assert found.n_values == 3 * 15 * 17
+
+
+def test_bands_cover_all_rows_and_there_is_one_where_rows_are_few():
+    frames, _ = waves(6, 43, 33)
+    fitted = fit_movie([frames], window_frames=3, largest_px=7)
+    bands = fit_bands([frames], fitted)
+    assert [(rows.start, rows.stop) for rows, _ in bands] == [(0, 10), (10, 21), (21, 32), (32, 43)]
+    for rows, each in bands:
+        np.testing.assert_array_equal(each.weights, fit_without([frames], rows, fitted).weights)
+    assert fit_bands([frames], fitted, 1) == [(slice(0, 43), fitted)]
+    assert fit_bands([frames[:, :, :1]], fitted) == [(slice(0, 1), fitted)]

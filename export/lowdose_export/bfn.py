@@ -18,13 +18,14 @@ from torch import Tensor
 
 from lowdose import __version__
 from lowdose.errors import LowdoseError
+from lowdose.methods.blind_features import NEAR_PX
 from lowdose_export.bfn_parity import check_bfn_parity
 from lowdose_export.blind_features import WEIGHTS, blind_features
 from lowdose_export.blind_spot import weight_set
 from lowdose_export.checked import write_checked
 from lowdose_export.functions import DOMAIN, OPSET
 from lowdose_export.model_file import IR_VERSION, SPEC, Graph, check_out, set_metadata
-from lowdose_train.bfn import NEAR_PX, BlindFeatureNetwork, OwnPixel
+from lowdose_train.bfn import BlindFeatureNetwork, OwnPixel
 from lowdose_train.bfn_task import pattern_px
 from lowdose_train.checkpoint import load_checkpoint
 

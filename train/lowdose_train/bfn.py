@@ -14,8 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-NEAR_PX = 5
-"""Side of the square whose mean stands for what the linear filter would see beyond the frame."""
+from lowdose.methods.blind_features import NEAR_PX
 
 
 class LinearFilter(nn.Module):

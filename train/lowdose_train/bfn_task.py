@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +16,8 @@ from torch import Tensor, nn
 
 from lowdose.errors import LowdoseError
 from lowdose.sample import neighbour
-from lowdose.wiener import BlindFilter, fit_movie, fit_without
+from lowdose.wiener import BlindFilter, fit_bands, fit_movie
+from lowdose.wiener.movie import N_BANDS
 from lowdose_train import bfn_start
 from lowdose_train.bfn import BlindFeatureNetwork
 from lowdose_train.bfn_data import (
@@ -41,7 +41,6 @@ CERTAINTY = 3.0
 """Trained weights must be better than the first ones by so many standard errors, over the rows of held-out tiles."""
 LEAST_VARIANCE = 0.05
 """Of a pixel's noise, in units of the frames' variance, where it weighs errors."""
-N_BANDS = 4
 N_START_BATCHES = 4
 """Batches on which the first features get their size."""
 LEAST_SIZE = 1e-6
@@ -96,19 +95,9 @@ class BfnTask(Task):
 
     def bands(self) -> list[tuple[slice, BlindFilter]]:
         """Rows, and a filter that was fitted to all others; all rows and the filter itself where they are few."""
-        runs = self.common_part()
-        height = runs[0].shape[2]
-        n_bands = min(N_BANDS, height // self.crop_px)
-        everything = [(slice(0, height), self.filter)]
-        if n_bands < 2:
-            return everything
-        edges = [i * height // n_bands for i in range(n_bands + 1)]
-        rows = [slice(*pair) for pair in itertools.pairwise(edges)]
-        runs = [normalised_run(run) for run in runs]
-        try:
-            return [(part, fit_without(runs, part, self.filter, self.settings.blind_px)) for part in rows]
-        except np.linalg.LinAlgError:
-            return everything
+        runs = [normalised_run(run) for run in self.common_part()]
+        n_bands = min(N_BANDS, runs[0].shape[2] // self.crop_px)
+        return fit_bands(runs, self.filter, n_bands, self.settings.blind_px)
 
     @staticmethod
     def read(path: Path, axes: str | None, channel: int | None, settings: Settings) -> Array:
@@ -380,9 +369,8 @@ def set_filter(network: BlindFeatureNetwork, fitted: BlindFilter) -> None:
     weights = torch.from_numpy(fitted.weights[len(fitted.weights) // 2])  # (out, taps, in, side, side)
     network.filter.weight.copy_(weights.flatten(1, 2))
     if network.scan is not None:
-        device = network.scan.level.device
-        network.scan.level = torch.from_numpy(fitted.level).to(
-            device
-        )  # not copied: those of a file may be of one pixel
-        network.scan.scale = torch.from_numpy(fitted.scale).to(device)
-        network.scan.taps = torch.tensor(fitted.taps, device=device)
+        scan = network.scan
+        device = scan.level.device
+        # Not copied into what is there: the level and scale of a bundled file are of one pixel.
+        scan.level, scan.scale = (torch.from_numpy(plane).to(device) for plane in (fitted.level, fitted.scale))
+        scan.taps = torch.tensor(fitted.taps, device=device)

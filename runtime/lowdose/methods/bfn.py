@@ -3,7 +3,6 @@ trained."""
 
 from __future__ import annotations
 
-import itertools
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,12 +24,11 @@ from lowdose.model import Model, bundled_models, load
 from lowdose.model_weights import Weights, read_weights, with_weights
 from lowdose.sample import neighbour
 from lowdose.source import FrameSource
-from lowdose.wiener import BlindFilter, fit_movie, fit_scan, fit_without
+from lowdose.wiener import BlindFilter, fit_bands, fit_movie, fit_scan
 
 NAMES = ("bfn", "bfn-4d", "bfn-dual", "bfn-image")
 SHORTEST_MOVIE = 7
 """Frames: the networks for movies see six on both sides."""
-N_BANDS = 4
 MOST_PIXELS = 1.2e6
 """That the last layer is fitted to."""
 PARTS_OF_BAND = 4
@@ -59,6 +57,12 @@ class Bfn:
             )
         if frames.scan is not None:
             return self.prepare_scan(frames, frames.scan, content, options)
+        shortest = n_planes // n_channels // 2 + 1
+        if len(frames) < shortest:
+            raise LowdoseError(
+                f"{name} needs {shortest} frames and was given {len(frames)}: lowdose calibrate --method bfn makes a "
+                "network for so few"
+            )
         runs = sample_runs(frames)
         fitted = fit_movie(runs, max_frames=n_planes // n_channels)
         with threadpool_limits(options.threads):
@@ -152,21 +156,15 @@ def fit_last_layers(weights: Weights, runs: Sequence[Frames], fitted: BlindFilte
     on such rows the layer would learn to follow it.
     """
     height, width = runs[0].shape[2:]
-    edges = [i * height // N_BANDS for i in range(N_BANDS + 1)]
-    rows = [slice(*pair) for pair in itertools.pairwise(edges) if pair[0] < pair[1]]
-    try:
-        filters = [fit_without(runs, part, fitted) for part in rows] if len(rows) == N_BANDS else [fitted] * len(rows)
-    except np.linalg.LinAlgError:
-        filters = [fitted] * len(rows)
     stds = deviations(runs)
-    of_rows = [weights | filter_weights(weights, each, stds) for each in filters]
+    bands = [(rows, weights | filter_weights(weights, each, stds)) for rows, each in fit_bands(runs, fitted)]
     places = [(run, t) for run in runs for t in range(len(run))]
-    n = min(max(N_BANDS, int(MOST_PIXELS * N_BANDS / (height * width))), N_BANDS * len(places))
+    n = min(max(len(bands), int(MOST_PIXELS * len(bands) / (height * width))), len(bands) * len(places))
     parts: list[list[Moments]] = [[] for _ in stds]
     for i in range(n):
         run, t = places[i * len(places) // n]
-        band = i % len(rows)
-        for channel, moments in enumerate(moments_of_band(of_rows[band], run, t, rows[band])):
+        rows, of_rows = bands[i % len(bands)]
+        for channel, moments in enumerate(moments_of_band(of_rows, run, t, rows)):
             parts[channel] += moments
     trained = last_layers_of(weights)
     return [fit_last_layer(moments, layer) for moments, layer in zip(parts, trained, strict=True)]

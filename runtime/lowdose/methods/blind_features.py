@@ -15,7 +15,7 @@ from lowdose.model_weights import Weights
 Planes = NDArray[np.float32]
 
 NEAR_PX = 5
-"""As in `lowdose_train.bfn`."""
+"""Side of the square whose mean stands for what the linear filter would see beyond the frame."""
 
 
 def seen_by_last_layer(weights: Weights, planes: Planes, rows: slice) -> tuple[Planes, Planes]:

@@ -7,7 +7,7 @@ pixel left out). The weights follow from the autocovariances of the noisy frames
 
 from lowdose.wiener.blind_filter import BlindFilter, FilterStream
 from lowdose.wiener.follow import FollowingStream
-from lowdose.wiener.movie import fit_movie, fit_without
+from lowdose.wiener.movie import fit_bands, fit_movie, fit_without
 from lowdose.wiener.scan import fit_scan
 
-__all__ = ["BlindFilter", "FilterStream", "FollowingStream", "fit_movie", "fit_scan", "fit_without"]
+__all__ = ["BlindFilter", "FilterStream", "FollowingStream", "fit_bands", "fit_movie", "fit_scan", "fit_without"]

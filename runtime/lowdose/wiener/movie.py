@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -14,6 +15,7 @@ from lowdose.wiener.covariance import Covariances, covariances
 from lowdose.wiener.predictor import Prediction, predict, window
 
 FRAMES = (1, 3, 5, 7, 11, 13)
+N_BANDS = 4
 LARGEST_DIAMETER_PX = 31
 DIAMETER_OF_SMALL_FRAMES_PX = 21
 DIAMETERS_OF_IMAGE_PX = (21, 49)
@@ -72,6 +74,25 @@ def fit_movie(
     }
     plane = level[:, None, None]
     return BlindFilter(weights, [(0, dt) for dt in range(-reach, reach + 1)], plane, np.ones_like(plane), report)
+
+
+def fit_bands(
+    runs: Sequence[NDArray[np.float32]], fitted: BlindFilter, n_bands: int = N_BANDS, hidden_px: int = 1
+) -> list[tuple[slice, BlindFilter]]:
+    """Bands of rows, each with a filter like `fitted` that was fitted to all other rows (`fit_without`).
+
+    All rows with `fitted` itself where there are fewer than two bands, or too few pixels to leave some out.
+    """
+    height = runs[0].shape[2]
+    everything = [(slice(0, height), fitted)]
+    if min(n_bands, height) < 2:
+        return everything
+    edges = [i * height // n_bands for i in range(n_bands + 1)]
+    rows = [slice(*pair) for pair in itertools.pairwise(edges) if pair[0] < pair[1]]
+    try:
+        return [(part, fit_without(runs, part, fitted, hidden_px)) for part in rows]
+    except np.linalg.LinAlgError:
+        return everything
 
 
 def fit_without(runs: Sequence[NDArray[np.float32]], rows: slice, like: BlindFilter, hidden_px: int = 1) -> BlindFilter:
