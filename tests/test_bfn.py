@@ -392,8 +392,8 @@ def test_what_calibrate_reads_is_what_training_takes():
 class TestOwnPixel:
     """The own-pixel step on frames of known noise, whose blind estimate is the truth with a known error."""
 
-    def frames_of(self, counts):
-        task = BfnTask(dataclasses.replace(SHORT, taps=1, held_out=0.9), {"movie": counts}, CPU)
+    def frames_of(self, counts, **settings):
+        task = BfnTask(dataclasses.replace(SHORT, taps=1, **{"held_out": 0.9} | settings), {"movie": counts}, CPU)
         generator = torch.Generator().manual_seed(0)
         task.draw(generator)
         task.prepare(generator)
@@ -433,6 +433,26 @@ class TestOwnPixel:
             blind = crops.result(task.network)
             own = task.network.own_pixel(blind.transpose(0, 1), crops.wanted.transpose(0, 1)).transpose(0, 1)
         assert (own - wanted).square().mean() < 0.97 * (blind - wanted).square().mean()
+
+    @pytest.mark.parametrize("seed", [2, 50, 67, 83, 87, 88])
+    def test_an_error_that_few_tiles_exaggerate_is_not_believed(self, seed):
+        """The held-out tiles of these images of few electrons tell three to five times the error that there is: a step
+        of that length made the image worse by a third or more."""
+        expected = np.broadcast_to(0.05 + 0.3 * (np.cos(2 * np.pi * np.arange(96) / 12) + 1), (1, 1, 96, 96))
+        noisy = np.random.default_rng(seed).poisson(expected).astype(np.float32)
+        task = self.frames_of(noisy, held_out=0.1, linear_px=7)
+        (found,) = choose_own_pixel(task.network, task.frames, task.crop_px)
+        frames = task.frames[0]
+        planes, wanted = (
+            (torch.from_numpy(np.array(each, np.float32)) - frames.offset[0]) / frames.scale[0]
+            for each in (noisy, expected)
+        )
+        with torch.no_grad():
+            blind = task.network(planes)
+            own = task.network.own_pixel(blind, planes)
+        error = (blind - wanted).square().mean()
+        assert found["error_variance"] > 3 * error * frames.scale[0].square()
+        assert (own - wanted).square().mean() < 1.02 * error
 
     def test_noise_that_neighbours_share_is_refused(self):
         noise = np.random.default_rng(2).normal(size=(4, 1, 97, 97))

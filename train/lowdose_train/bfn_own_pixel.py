@@ -21,7 +21,8 @@ from lowdose_train.bfn_data import Crops, TrainingFrames, normalised
 N_BINS = 24
 """Of brightness, with as many pixels each."""
 SCORES = 3.0
-"""The error must be as many of its own standard errors above nothing; a step that is taken wrongly costs little."""
+"""What counts of the error is as many of its own standard errors below the estimate: eight tiles of an image with few
+electrons can tell five times what is there, and a step too long costs more than one too short."""
 LARGEST_SHARE = 0.5
 """Of the error in the noise: beyond it something else is wrong, such as noise that neighbours share."""
 
@@ -78,13 +79,13 @@ def fitted_line(brightness: Floats, squares: Floats) -> NoiseLine:
 @torch.no_grad()
 def choose_own_pixel(
     network: BlindFeatureNetwork, frames: list[TrainingFrames], tile_px: int
-) -> list[dict[str, float]]:
+) -> list[dict[str, float | None]]:
     """Set the network's own-pixel step, channel by channel, where it lowers the estimated error; says what was found.
 
     The error e is what the residual on the held-out tiles has more than the differences in the same tiles: how much
     noise fell there, which with few electrons is chance, is in both. In units of the planes. A step with
-    a = e / (e + v) then lowers the risk mean (1 - a)^2 (y - d)^2 + 2 a v (Stein 1981) by e a; it is taken where e is
-    known to be above nothing.
+    a = e / (e + v) then lowers the risk mean (1 - a)^2 (y - d)^2 + 2 a v (Stein 1981) by e a; it is taken with as much
+    of e as is certain, if that is above nothing.
     """
     network.own_pixel.values.zero_()
     tiles = [movie.crop(*tile, tile_px, network.reach_px, held_out=True) for movie in frames for tile in movie.held_out]
@@ -96,9 +97,8 @@ def choose_own_pixel(
         residual = (blind[channel] - crops.wanted[channel])[:, 1:-1, 1:-1].square().mean((1, 2))
         noise = differences(crops.wanted[channel]).square().mean((1, 2))  # of the same tiles
         errors = (residual - noise).double()
-        error = float(errors.mean())
-        standard_error = float(errors.std(correction=0)) / len(errors) ** 0.5
-        known = SCORES * standard_error < error < LARGEST_SHARE * float(noise.mean())
+        error = certain(errors)
+        known = 0 < error < LARGEST_SHARE * float(noise.mean())
         if known:
             network.own_pixel.values[channel] = torch.tensor([error, line.constant, line.gain])[:, None, None]
         scale = float(frames[0].scale[:, channel].mean())
@@ -106,10 +106,20 @@ def choose_own_pixel(
         found.append(
             {
                 "used": known,
-                "error_variance": error * scale**2,
+                "error_variance": float(errors.mean()) * scale**2,
                 "noise_variance": float(line.at(blind[channel]).mean()) * scale**2,
                 "gain": line.gain * scale,
                 "dark_level": offset - line.constant / line.gain * scale if line.gain > 0 else None,
             }
         )
     return found
+
+
+def certain(errors: Tensor) -> float:
+    """How large the mean of some errors is at least: SCORES standard errors below what they say, and more where their
+    scatter is known from few of them (Student's t, to first order). Nothing is certain from one alone."""
+    n = len(errors)
+    if n < 2:
+        return 0.0
+    scores = SCORES * (1 + (SCORES**2 + 1) / (4 * (n - 1)))
+    return float(errors.mean() - scores * errors.std() / n**0.5)
