@@ -26,7 +26,7 @@ EXPLANATION = """\
 
 `python -m benchmarks.three_draws`: PSNR in dB over all frames, mean of the draws of the noise and half of what lies
 between the largest and the least. The first draw is that of all other tables; on the others nothing was chosen, but
-two faults were found and mended. bfn, calibrated: `lowdose calibrate FILE --method bfn --budget 60s --threads 1`, so
+three faults were found and mended. bfn, calibrated: `lowdose calibrate FILE --method bfn --budget 60s --threads 1`, so
 one core of two. Best classical: tuned against the truth; quoted from the data's README, on one to six frames, but for
 three movies of C, which vary from frame to frame, measured on all frames (`python -m benchmarks.drift_corrected`), as
 all else is.
