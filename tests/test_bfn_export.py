@@ -20,7 +20,8 @@ from lowdose_export.engine_graph import engine_graph
 from lowdose_export.half import to_half
 from lowdose_train.bfn import BlindFeatureNetwork
 from lowdose_train.checkpoint import load_checkpoint
-from test_bfn import random_network, waves
+from test_bfn import random_network
+from test_bfn_training import waves
 
 SIZES = [(1, 1, 1), (1, 5, 1), (2, 3, 1), (1, 3, 3), (3, 1, 1)]
 SCAN_SIZE = (12, 9)

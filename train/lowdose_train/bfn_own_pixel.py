@@ -17,12 +17,10 @@ from torch import Tensor
 
 from lowdose_train.bfn import BlindFeatureNetwork, OwnPixel
 from lowdose_train.bfn_data import Crops, TrainingFrames, normalised
+from lowdose_train.certainty import certain
 
 N_BINS = 24
 """Of brightness, with as many pixels each."""
-SCORES = 3.0
-"""What counts of the error is as many of its own standard errors below the estimate: eight tiles of an image with few
-electrons can tell five times what is there, and a step too long costs more than one too short."""
 LARGEST_SHARE = 0.5
 """Of the error in the noise: beyond it something else is wrong, such as noise that neighbours share."""
 
@@ -84,8 +82,9 @@ def choose_own_pixel(
 
     The error e is what the residual on the held-out tiles has more than the differences in the same tiles: how much
     noise fell there, which with few electrons is chance, is in both. In units of the planes. A step with
-    a = e / (e + v) then lowers the risk mean (1 - a)^2 (y - d)^2 + 2 a v (Stein 1981) by e a; it is taken with as much
-    of e as is certain, if that is above nothing.
+    a = e / (e + v) then lowers the risk mean (1 - a)^2 (y - d)^2 + 2 a v (Stein 1981) by e a. It is taken with as much
+    of e as is certain, if that is above nothing: eight tiles of an image with few electrons can tell five times the
+    error that there is, and a step too long costs more than one too short.
     """
     network.own_pixel.values.zero_()
     tiles = [movie.crop(*tile, tile_px, network.reach_px, held_out=True) for movie in frames for tile in movie.held_out]
@@ -113,13 +112,3 @@ def choose_own_pixel(
             }
         )
     return found
-
-
-def certain(errors: Tensor) -> float:
-    """How large the mean of some errors is at least: SCORES standard errors below what they say, and more where their
-    scatter is known from few of them (Student's t, to first order). Nothing is certain from one alone."""
-    n = len(errors)
-    if n < 2:
-        return 0.0
-    scores = SCORES * (1 + (SCORES**2 + 1) / (4 * (n - 1)))
-    return float(errors.mean() - scores * errors.std() / n**0.5)

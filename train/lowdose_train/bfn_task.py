@@ -31,14 +31,13 @@ from lowdose_train.bfn_data import (
 )
 from lowdose_train.bfn_last_layer import refit_last_layer
 from lowdose_train.bfn_own_pixel import choose_own_pixel, noise_line
+from lowdose_train.certainty import certain
 from lowdose_train.data import Array, check_frames, read_channels
 from lowdose_train.settings import Settings
 from lowdose_train.task import Task
 from lowdose_train.windows import below
 
 STEPS_PER_EPOCH = 50
-CERTAINTY = 3.0
-"""Trained weights must be better than the first ones by so many standard errors, over the rows of held-out tiles."""
 LEAST_VARIANCE = 0.05
 """Of a pixel's noise, in units of the frames' variance, where it weighs errors."""
 N_START_BATCHES = 4
@@ -292,7 +291,7 @@ class BfnTask(Task):
         first.load_state_dict(self.first_weights)
         found: dict[str, Any] = {}
         better = self.held_out_squares(first)[0] - self.held_out_squares(network)[0]
-        if better.mean() <= CERTAINTY * better.std(correction=0) / len(better) ** 0.5:
+        if certain(better) <= 0:
             network.load_state_dict(self.first_weights)
             found = {"epoch": 0, "step": 0}
         found["held_out"] = self.held_out_loss(network)
