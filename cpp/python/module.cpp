@@ -343,7 +343,7 @@ PYBIND11_MODULE(_core, module) {
 
     py::class_<Stream>(module, "Stream")
         .def(py::init([](std::shared_ptr<Model> model, int height, int width, const std::string& dtype_in,
-                         const std::string& dtype_out, int threads, int tile, double max_bytes,
+                         const std::string& dtype_out, int threads, int tile, double max_bytes, int batch,
                          std::optional<int> weight_set, std::optional<float> cutoff, std::optional<float> offset,
                          std::optional<std::pair<int, int>> scan) {
                  StreamOptions options{parse_dtype(dtype_in),
@@ -351,6 +351,7 @@ PYBIND11_MODULE(_core, module) {
                                        threads,
                                        tile,
                                        max_bytes,
+                                       batch,
                                        {weight_set, cutoff, offset},
                                        {}};
                  if (scan) options.scan = ScanShape{scan->first, scan->second};
@@ -358,8 +359,8 @@ PYBIND11_MODULE(_core, module) {
                  return std::make_unique<Stream>(std::move(model), height, width, options);
              }),
              py::arg("model"), py::arg("height"), py::arg("width"), py::kw_only(), py::arg("dtype_in"),
-             py::arg("dtype_out"), py::arg("threads"), py::arg("tile"), py::arg("max_bytes"), py::arg("weight_set"),
-             py::arg("cutoff"), py::arg("offset"), py::arg("scan"))
+             py::arg("dtype_out"), py::arg("threads"), py::arg("tile"), py::arg("max_bytes"), py::arg("batch"),
+             py::arg("weight_set"), py::arg("cutoff"), py::arg("offset"), py::arg("scan"))
         .def("push", &push<Stream>, py::arg("frame"))
         .def("flush", &flush<Stream>)
         .def("new_frame", [](Stream& stream) { return new_array(stream, type_in(stream), frame_shape(stream)); })

@@ -253,7 +253,8 @@ lowdose_status lowdose_model_query(const lowdose_model* model, lowdose_model_inf
         values.min_height = values.min_width = contract.min_size_px;
         values.fixed_height = contract.height;
         values.fixed_width = contract.width;
-        values.latency_frames = contract.scan ? -1 : FrameRing(contract, {1, 1}, size_t(contract.n_channels)).latency();
+        values.latency_frames =
+            contract.scan ? -1 : FrameRing(contract, {1, 1}, size_t(contract.n_channels), 1).latency();
         values.n_weight_sets = contract.n_weight_sets;
         values.has_low_pass = contract.has_low_pass;
         write_struct(info, values);

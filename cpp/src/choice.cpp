@@ -175,7 +175,7 @@ Choice choose(const Model& model, const std::vector<Window>& windows, int height
         samples.push_back({std::move(frames), centre, std::move(spectrum), noise});
     }
 
-    Network network(model, h, w, threads, "cpu", nullptr);  // every device denoises with the same settings
+    Network network(model, {h, w}, threads, "cpu", nullptr);  // every device denoises with the same settings
     const std::vector<float> cutoffs = choose_cutoff ? all_cutoffs : std::vector<float>{choice.cutoff};
     const int first = choose_set ? 0 : choice.weight_set, last = choose_set ? contract.n_weight_sets - 1 : first;
     double least = std::numeric_limits<double>::infinity();

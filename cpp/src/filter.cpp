@@ -156,7 +156,7 @@ FilterStream::FilterStream(const FilterShape& shape, DType in, DType out, ops::I
       padded_width_(quick_length(shape.width + 2 * shape.radius_px)),
       n_coefficients_(n_blocked_coefficients(padded_height_, padded_width_)),
       ring_(ring_contract(shape), shape.scan.value_or(ScanShape{1, 1}),
-            2 * n_coefficients_ * static_cast<size_t>(shape.n_channels)) {
+            2 * n_coefficients_ * static_cast<size_t>(shape.n_channels), 1) {
     ring_.allocate(*host_backend({shape.n_channels, shape.height, shape.width}));
     padded_.resize(static_cast<size_t>(padded_height_) * static_cast<size_t>(padded_width_));
     filtered_.resize(padded_.size());

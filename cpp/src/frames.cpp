@@ -23,7 +23,7 @@ long long present(long long at, int step, long long length, Ends ends) {
 
 }  // namespace
 
-FrameRing::FrameRing(const Contract& contract, const ScanShape& scan, size_t frame_values)
+FrameRing::FrameRing(const Contract& contract, const ScanShape& scan, size_t frame_values, int batch)
     : contract_(contract), scan_(scan), frame_values_(frame_values) {
     const int y = contract.reach_y(), x = contract.reach_x();
     const bool mirror = contract.ends == Ends::mirror && contract.block_frames == 0;
@@ -36,7 +36,7 @@ FrameRing::FrameRing(const Contract& contract, const ScanShape& scan, size_t fra
     const bool has_states = contract.n_states > 0;  // a model that takes over computes them again
     const int states_back = has_states ? contract.n_states - contract.taps.front().dx : 0;
     const int back = contract.scan ? latency_ : contract.block_frames > 0 ? 0 : std::max(x, states_back);
-    n_slots_ = latency_ + back + 1;
+    n_slots_ = latency_ + back + batch;
     if (contract.takes_offset)
         sums_.assign(static_cast<size_t>(n_slots_), std::vector<double>(2 * static_cast<size_t>(contract.n_channels)));
 }

@@ -15,8 +15,9 @@ struct ScanShape {
 
 class FrameRing {
 public:
-    // frame_values: channels x pixels of a frame. Throws Error for a scan too small for the taps.
-    FrameRing(const Contract& contract, const ScanShape& scan, size_t frame_values);
+    // frame_values: channels x pixels of a frame. batch: frames whose windows are wanted at once. Throws Error for a
+    // scan too small for the taps.
+    FrameRing(const Contract& contract, const ScanShape& scan, size_t frame_values, int batch);
 
     // Takes the memory, before the first frame.
     void allocate(Backend& backend);

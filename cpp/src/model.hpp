@@ -13,12 +13,12 @@ namespace lowdose {
 
 // One run of a network: planes (channels, height, width) float32, of the network's height and width.
 struct Run {
-    std::vector<const float*> frames;  // in the order of the taps
+    std::vector<const float*> frames;  // in the order of the taps, for each those of the batch
     std::vector<const float*> states;  // oldest first
-    std::vector<float> offset, scale;  // per channel, where the network takes them
+    std::vector<float> offset, scale;  // per frame of the batch and channel, where the network takes them
     int weight_set = 0;
     float cutoff = 0;           // where the network takes it
-    float* denoised = nullptr;  // (n_outputs, height, width)
+    float* denoised = nullptr;  // (batch, n_outputs, height, width)
     float* state = nullptr;     // (state_channels, height, width), where the network gives it
     bool on_gpu = false;        // so are the planes, and the results need not be there on return
 };
@@ -59,13 +59,19 @@ private:
     Contract contract_;
 };
 
-// Sessions for one frame or tile size. On the CPU weight set and cutoff are inputs. A device that must take all of a
+// Frames or tiles that one run takes.
+struct RunShape {
+    int height, width;
+    int batch = 1;
+};
+
+// Sessions for one shape. On the CPU weight set and cutoff are inputs. A device that must take all of a
 // graph has them as constants, and a session for those that it was last asked for.
 class Network {
 public:
     // The model must outlive the network. threads: 0 for one per core. device: the model's, or "cpu" for what must be
     // the same on every device. queue: of Model::new_queue, for the model's. Throws Error as Model::check_size does.
-    Network(const Model& model, int height, int width, int threads, const std::string& device,
+    Network(const Model& model, const RunShape& shape, int threads, const std::string& device,
             std::shared_ptr<cuda::Queue> queue);
 
     void prepare(int weight_set, float cutoff);
@@ -74,14 +80,18 @@ public:
 private:
     void open(int weight_set, float cutoff);
     void bind(const Run& run);
-    void run_in_queue(const Run& run);
+    void run_gathered(const Run& run);
+    void copy(void* to, const void* from, size_t n_bytes);
 
     const Model& model_;
+    RunShape shape_;
     ort::SessionOptions options_;
     bool constant_settings_;
     std::vector<ort::Tensor> inputs_, outputs_;
     std::shared_ptr<cuda::Queue> queue_;
-    std::vector<std::shared_ptr<void>> fixed_;  // on the GPU: memory of the inputs and, behind them, the outputs
+    // Memory of the inputs and, behind them, the outputs: on the GPU, and where the planes of a batch are brought
+    // together. Else the session reads and writes that of the run.
+    std::vector<std::shared_ptr<void>> fixed_;
     std::unique_ptr<ort::Session> session_;
     std::unique_ptr<ort::Bindings> bindings_;
     std::vector<const void*> given_;  // by the run: the data of all inputs and outputs

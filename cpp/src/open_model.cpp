@@ -1,5 +1,6 @@
 #include "open_model.hpp"
 
+#include <algorithm>
 #include <string>
 #include <utility>
 
@@ -8,11 +9,11 @@
 
 namespace lowdose {
 
-OpenModel::OpenModel(std::shared_ptr<const Model> model, int height, int width, int threads, int tile, double max_bytes,
-                     double held_bytes, std::shared_ptr<cuda::Queue> queue)
+OpenModel::OpenModel(std::shared_ptr<const Model> model, const Opening& opening)
     : model_(std::move(model)),
-      blocks_(contract(), static_cast<size_t>(height) * static_cast<size_t>(width)),
-      network_(*model_, height, width, threads, tile, max_bytes, held_bytes, std::move(queue)) {}
+      batch_(opening.frames.batch),
+      blocks_(contract(), static_cast<size_t>(opening.frames.height) * static_cast<size_t>(opening.frames.width)),
+      network_(*model_, opening) {}
 
 void OpenModel::allocate(Backend& backend) {
     backend_ = &backend;
@@ -33,9 +34,9 @@ float OpenModel::cutoff_in_network(const Choice& choice) const {
 }
 
 void OpenModel::warm_up(const float* frame, float* denoised, const std::optional<Choice>& choice) {
-    const auto n_channels = static_cast<size_t>(contract().n_channels);
+    const auto batch = static_cast<size_t>(batch_), n_channels = batch * static_cast<size_t>(contract().n_channels);
     Run run;
-    run.frames.assign(contract().taps.size(), frame);
+    run.frames.assign(contract().taps.size() * batch, frame);
     for (int i = 0; i < contract().n_states; ++i) run.states.push_back(state(i));
     if (contract().n_states > 0) run.state = state(contract().n_states);
     run.offset.assign(n_channels, 0.0f);
@@ -54,30 +55,44 @@ float* OpenModel::state(long long step) {
     return states_[static_cast<size_t>((step + 2 * n_slots) % n_slots)].get();
 }
 
-void OpenModel::run(const FrameRing& ring, long long index, const Choice& choice, float* denoised) {
+void OpenModel::run(const FrameRing& ring, long long index, long long last, const Choice& choice, float* denoised) {
     if (contract().block_frames > 0) {
         if (const auto start = blocks_.wanted(index, ring.count()))
-            run_network(ring, *start, choice, blocks_.begin(*start));
+            run_network(ring, *start, *start, choice, blocks_.begin(*start));
         blocks_.frame(*backend_, index, denoised);
         return;
     }
     if (!has_states_) {
         for (const Plane& state : states_) backend_->clear(state.get(), state_values_);
         for (long long step = index - contract().n_states; step < index; ++step)
-            run_network(ring, step, choice, denoised);
+            run_network(ring, step, step, choice, denoised);
         has_states_ = true;
     }
-    run_network(ring, index, choice, denoised);
+    run_network(ring, index, last, choice, denoised);
 }
 
-// Runs the network on the window around frame `index`; before the first frame too, to fill the states.
-void OpenModel::run_network(const FrameRing& ring, long long index, const Choice& choice, float* out) {
-    ring.window(index, run_.frames);
-    if (contract().takes_offset) {
-        ring.moments(index, run_.offset, run_.scale);
-        for (float& scale : run_.scale)
+// The windows around the frames of a batch, and what their pixels are normalised with.
+void OpenModel::gather(const FrameRing& ring, long long index, long long last) {
+    const auto batch = static_cast<size_t>(batch_);
+    run_.frames.resize(contract().taps.size() * batch);
+    run_.offset.clear();
+    run_.scale.clear();
+    for (size_t item = 0; item < batch; ++item) {
+        const long long at = std::min(index + static_cast<long long>(item), last);
+        ring.window(at, window_);
+        for (size_t tap = 0; tap < window_.size(); ++tap) run_.frames[tap * batch + item] = window_[tap];
+        if (!contract().takes_offset) continue;
+        ring.moments(at, offsets_, scales_);
+        for (float& scale : scales_)
             scale = scale > 0 ? scale * static_cast<float>(contract().scale_stds) : 1.0f;  // a constant frame
+        run_.offset.insert(run_.offset.end(), offsets_.begin(), offsets_.end());
+        run_.scale.insert(run_.scale.end(), scales_.begin(), scales_.end());
     }
+}
+
+// Before the first frame too, to fill the states.
+void OpenModel::run_network(const FrameRing& ring, long long index, long long last, const Choice& choice, float* out) {
+    gather(ring, index, last);
     run_.states.clear();
     for (int i = contract().n_states; i > 0; --i) run_.states.push_back(state(index - i));
     if (contract().n_states > 0) run_.state = state(index);

@@ -17,9 +17,8 @@ namespace lowdose {
 
 class OpenModel {
 public:
-    // The arguments are those of FrameNetwork. Throws Error.
-    OpenModel(std::shared_ptr<const Model> model, int height, int width, int threads, int tile, double max_bytes,
-              double held_bytes, std::shared_ptr<cuda::Queue> queue);
+    // Throws Error.
+    OpenModel(std::shared_ptr<const Model> model, const Opening& opening);
     // Takes the memory, before the first run. The backend, where the frames of the ring are, must outlive this.
     void allocate(Backend& backend);
 
@@ -32,18 +31,21 @@ public:
     // The first run allocates what later ones use again. `frame` is any frame, `denoised` room for one.
     void warm_up(const float* frame, float* denoised, const std::optional<Choice>& choice);
 
-    // Denoises frame `index` of those in the ring; with tiles, without the low-pass.
-    void run(const FrameRing& ring, long long index, const Choice& choice, float* denoised);
+    // Denoises a batch of those in the ring, frame `index` and the next ones up to `last`, which stands for what would
+    // come behind it; with tiles, without the low-pass.
+    void run(const FrameRing& ring, long long index, long long last, const Choice& choice, float* denoised);
 
     // The next frame is not the one after the last.
     void clear();
 
 private:
-    void run_network(const FrameRing& ring, long long index, const Choice& choice, float* out);
+    void run_network(const FrameRing& ring, long long index, long long last, const Choice& choice, float* out);
+    void gather(const FrameRing& ring, long long index, long long last);
     float* state(long long step);
     float cutoff_in_network(const Choice& choice) const;
 
     std::shared_ptr<const Model> model_;
+    int batch_;
     Blocks blocks_;
     FrameNetwork network_;
     Backend* backend_ = nullptr;
@@ -52,6 +54,8 @@ private:
     std::vector<Plane> states_;
     bool has_states_ = false;  // those that the next frame takes
     Run run_;
+    std::vector<const float*> window_;     // of one frame of the batch
+    std::vector<float> offsets_, scales_;  // of its channels
 };
 
 // Throws Error unless a stream of `now` can go on with `next`: its frames wait in a ring that both must read alike.

@@ -1,8 +1,10 @@
 #include "stream.hpp"
 
+#include <algorithm>
 #include <cmath>
 #include <map>
 #include <string>
+#include <utility>
 
 #include "denormals.hpp"
 #include "error.hpp"
@@ -48,6 +50,14 @@ const StreamOptions& checked(const StreamOptions& options, const Contract& contr
     if (options.scan && (options.scan->n_y < 1 || options.scan->n_x < 1))
         throw Error("a scan of " + std::to_string(options.scan->n_y) + "x" + std::to_string(options.scan->n_x) +
                     " positions holds nothing to denoise");
+    if (options.batch < 1)
+        throw Error("a batch holds 1 or more frames, not " + std::to_string(options.batch), Error::Kind::argument);
+    if (options.batch > 1 && (contract.n_states > 0 || contract.block_frames > 0))
+        throw Error(
+            contract.method +
+                (contract.n_states > 0 ? " takes results of one frame for the next" : " denoises blocks of frames") +
+                ": it has no batches, leave the batch at 1",
+            Error::Kind::argument);
     report(options, "opening the network", 0.0);
     return options;
 }
@@ -63,7 +73,7 @@ Stream::Stream(std::shared_ptr<const Model> model, int height, int width, const 
       shape_{n_channels_, height, width},
       n_reference_planes_(((options.references.dark ? 1 : 0) + (options.references.gain ? 1 : 0)) * n_channels_),
       correction_(options.references, n_channels_, height, width),
-      ring_(model->contract(), options.scan.value_or(ScanShape{1, 1}), shape_.n_values()),
+      ring_(model->contract(), options.scan.value_or(ScanShape{1, 1}), shape_.n_values(), options_.batch),
       queue_(model->new_queue()),
       open_(open(std::move(model))),
       backend_(queue_ && tiles().whole_frame ? cuda_backend(queue_, shape_) : host_backend(shape_)),
@@ -72,7 +82,7 @@ Stream::Stream(std::shared_ptr<const Model> model, int height, int width, const 
     const auto lock = backend_->lock();
     ring_.allocate(*backend_);
     open_->allocate(*backend_);
-    denoised_ = backend_->zeros(shape_.n_values());
+    denoised_ = backend_->zeros(shape_.n_values() * static_cast<size_t>(options_.batch));
     reset();
     if (choice_) open_->prepare(*choice_);
     if (options.warm_up) {
@@ -82,16 +92,18 @@ Stream::Stream(std::shared_ptr<const Model> model, int height, int width, const 
     report(options_, "the first frame", 1.0);
 }
 
-// What a stream holds beside its tiles: references, ring, result, states, blocks, and the spectrum of the low-pass
-// after tiling.
+// What a stream holds beside its tiles: references, ring, results, states, blocks, the planes of a batch in one piece,
+// and the spectrum of the low-pass after tiling.
 std::unique_ptr<OpenModel> Stream::open(std::shared_ptr<const Model> model) const {
     const Contract& contract = model->contract();
-    const int n_planes = n_reference_planes_ + (ring_.n_slots() + 1) * n_channels_ + 2 * contract.block_frames +
-                         (contract.n_states > 0 ? contract.n_states + 1 : 0) * contract.state_channels +
-                         (contract.has_low_pass ? 1 : 0);
+    const int gathered = options_.batch > 1 ? options_.batch * (contract.n_taps() + 1) : 0;
+    const int n_planes =
+        n_reference_planes_ + (ring_.n_slots() + options_.batch + gathered) * n_channels_ + 2 * contract.block_frames +
+        (contract.n_states > 0 ? contract.n_states + 1 : 0) * contract.state_channels + (contract.has_low_pass ? 1 : 0);
     const double held_bytes = static_cast<double>(n_planes) * static_cast<double>(shape_.plane() * sizeof(float));
-    return std::make_unique<OpenModel>(std::move(model), height_, width_, options_.threads, options_.tile,
-                                       options_.max_bytes, held_bytes, queue_);
+    const Opening opening{
+        {height_, width_, options_.batch}, options_.threads, options_.tile, options_.max_bytes, held_bytes, queue_};
+    return std::make_unique<OpenModel>(std::move(model), opening);
 }
 
 void Stream::replace(std::shared_ptr<const Model> model, std::optional<int> weight_set, std::optional<float> cutoff) {
@@ -116,7 +128,8 @@ void Stream::replace(std::shared_ptr<const Model> model, std::optional<int> weig
     if (backend_->on_gpu() && !next.open->tiles().whole_frame)
         throw Error("this model does not take the frames whole, and those of the stream stay on the GPU",
                     Error::Kind::argument);
-    const Plane frame = backend_->zeros(shape_.n_values()), denoised = backend_->zeros(shape_.n_values());
+    const Plane frame = backend_->zeros(shape_.n_values());
+    const Plane denoised = backend_->zeros(shape_.n_values() * static_cast<size_t>(options_.batch));
     next.open->allocate(*backend_);
     next.open->warm_up(frame.get(), denoised.get(), Choice{next.weight_set, next.cutoff, 0.0f});
     const std::lock_guard<std::mutex> lock(exchange_);
@@ -154,7 +167,7 @@ void Stream::begin_scene() {
 void Stream::begin_sequence() {
     ring_.clear();
     open_->clear();
-    n_out_ = 0;
+    n_out_ = n_denoised_ = 0;
 }
 
 // The frames that come before the choice wait in the ring as they are; choose_settings subtracts their offset.
@@ -168,16 +181,21 @@ bool Stream::push(const RawFrame& frame, void* out) {
     ring_.take();
     statistics_.convert.add(watch.milliseconds());
     statistics_.frames_in += 1;
-    if (ring_.count() <= ring_.latency()) return false;
-    emit(ring_.count() - 1 - ring_.latency(), watch, out);
+    if (n_out_ == n_denoised_) {
+        if (ring_.count() < n_denoised_ + options_.batch + ring_.latency()) return false;
+        run_batch();
+    }
+    give(watch, out);
     return true;
 }
 
 bool Stream::flush(void* out) {
     const auto lock = backend_->lock();
+    const Stopwatch watch;
     const long long n_in = ring_.count();
     if (n_out_ < n_in && n_in >= ring_.shortest()) {
-        emit(n_out_, Stopwatch(), out);
+        if (n_out_ == n_denoised_) run_batch();
+        give(watch, out);
         return true;
     }
     const bool complete = n_out_ == n_in;
@@ -210,23 +228,32 @@ void Stream::choose_settings() {
 }
 
 // A tile has not the frame's spectrum: with tiles the disc is kept on the whole frame.
-void Stream::filter() {
+void Stream::filter(float* frame) {
     const Stopwatch watch;
     const DenormalsAsZero denormals;
-    low_pass(denoised_.get(), height_, width_, choice_->cutoff, open_->model().transforms(), denoised_.get());
+    low_pass(frame, height_, width_, choice_->cutoff, open_->model().transforms(), frame);
     statistics_.low_pass.add(watch.milliseconds());
 }
 
-void Stream::emit(long long index, const Stopwatch& since, void* out) {
-    n_out_ = index + 1;  // also when it fails: the next result is that of the next frame
+// Denoises the next frames: a whole batch, or what is there at the end.
+void Stream::run_batch() {
+    batch_begins_ = n_denoised_;
+    n_denoised_ = std::min(n_denoised_ + options_.batch, ring_.count());
+    const long long given = std::exchange(n_out_, n_denoised_);  // when it fails, the next results are those behind it
     take_replacement();
     if (!choice_) choose_settings();
-    const Stopwatch network_watch;
-    open_->run(ring_, index, *choice_, denoised_.get());
-    statistics_.network.add(network_watch.milliseconds());
-    if (contract().has_low_pass && !tiles().whole_frame) filter();
     const Stopwatch watch;
-    backend_->from_float(denoised_.get(), shape_.n_values(), choice_->offset, options_.out, out, on_gpu_);
+    open_->run(ring_, batch_begins_, n_denoised_ - 1, *choice_, denoised_.get());
+    statistics_.network.add(watch.milliseconds());
+    n_out_ = given;
+}
+
+void Stream::give(const Stopwatch& since, void* out) {
+    float* denoised = denoised_.get() + static_cast<size_t>(n_out_ - batch_begins_) * shape_.n_values();
+    n_out_ += 1;  // also when it fails
+    if (contract().has_low_pass && !tiles().whole_frame) filter(denoised);
+    const Stopwatch watch;
+    backend_->from_float(denoised, shape_.n_values(), choice_->offset, options_.out, out, on_gpu_);
     statistics_.output.add(watch.milliseconds());
     statistics_.total.add(since.milliseconds());
     statistics_.frames_out += 1;

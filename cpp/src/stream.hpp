@@ -25,6 +25,7 @@ struct StreamOptions {
     int threads = 0;                // 0: one per core
     int tile = 0;                   // largest tile side in pixels; 0: as large as max_bytes allows
     double max_bytes = 0;           // memory for the stream's buffers and one run of the network; 0: no cap
+    int batch = 1;                  // frames that one run of the network denoises; results come when it is full
     Wanted wanted;                  // what is not given is chosen from the first frames when the first result is due
     std::optional<ScanShape> scan;  // for models with taps over a scan
     References references;          // of the detector; copied
@@ -74,7 +75,7 @@ public:
     // The statistics too.
     void reset();
 
-    int latency_frames() const { return ring_.latency(); }
+    int latency_frames() const { return ring_.latency() + options_.batch - 1; }
     const std::optional<Choice>& choice() const { return choice_; }  // empty until made
     const Statistics& statistics() const { return statistics_; }
     const TilePlan& tiles() const { return open_->tiles(); }
@@ -95,9 +96,10 @@ private:
     const Contract& contract() const { return open_->contract(); }
     std::unique_ptr<OpenModel> open(std::shared_ptr<const Model> model) const;
     void take_replacement();
-    void emit(long long index, const Stopwatch& since, void* out);
+    void run_batch();
+    void give(const Stopwatch& since, void* out);
     void choose_settings();
-    void filter();
+    void filter(float* frame);
 
     int height_, width_, n_channels_;
     std::string device_;
@@ -112,10 +114,12 @@ private:
     Wanted wanted_;
     std::optional<Choice> choice_;
     Statistics statistics_;
-    Plane denoised_;
-    long long n_out_ = 0;
-    bool on_gpu_ = false;  // the last frame
-    std::mutex exchange_;  // of open_ for next_
+    Plane denoised_;              // of the last batch
+    long long n_out_ = 0;         // results that were given, or lost by an error
+    long long n_denoised_ = 0;    // frames that were in a batch
+    long long batch_begins_ = 0;  // the first frame of the last one
+    bool on_gpu_ = false;         // the last frame
+    std::mutex exchange_;         // of open_ for next_
     std::optional<Replacement> next_;
 };
 

@@ -66,6 +66,7 @@ class Stream:
         threads: int,
         tile: int,
         max_bytes: float,
+        batch: int,
         weight_set: int | None,
         cutoff: float | None,
         offset: float | None,

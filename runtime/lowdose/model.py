@@ -48,7 +48,10 @@ class Stream:
 
     @property
     def latency_frames(self) -> int:
-        """How many frames a result comes after its frame: 1 for wcvd, 0 for wcid, a row and one for a scan's cross."""
+        """How many frames a result comes after its frame: 1 for wcvd, 0 for wcid, a row and one for a scan's cross.
+
+        With batches up to so many, batch - 1 more than without.
+        """
         return self._core.latency_frames
 
     @property
@@ -162,6 +165,7 @@ class Model:
         threads: int = 0,
         tile: int = 0,
         max_bytes: float = 0,
+        batch: int = 1,
     ) -> Stream:
         """Prepare a stream of frames (height, width); everything slow happens here, not in the first push.
 
@@ -170,7 +174,10 @@ class Model:
         rounded and clipped. settings: None for automatic choice from the first frames, made when the first
         result is due. threads: 0 for one per core. tile: largest tile side in pixels, 0 for as large as
         max_bytes (0: no cap) allows; tiled and whole results differ by less than 1e-5 of the output range.
-        Raises LowdoseError for frames smaller than the kernels and for a cap that is too small.
+        batch: frames or patterns of one run, for throughput on a GPU: the first result comes batch - 1 frames later,
+        and with it as many as the next pushes return. Raises LowdoseError for frames smaller than the kernels, for a
+        cap that is too small, and for a batch with models that take results of one frame for the next (udvd along
+        time) or denoise blocks of frames.
         """
         settings = settings or Settings()
         return Stream(
@@ -183,6 +190,7 @@ class Model:
                 threads=threads,
                 tile=tile,
                 max_bytes=max_bytes,
+                batch=batch,
                 weight_set=settings.weight_set,
                 cutoff=settings.cutoff,
                 offset=settings.offset,
@@ -211,6 +219,7 @@ class Model:
         threads: int = 0,
         tile: int = 0,
         max_bytes: float = 0,
+        batch: int = 1,
     ) -> NDArray[Any]:
         """Denoise a stack (n_frames, height, width), a frame (height, width) or, with its model, a scan.
 
@@ -233,6 +242,7 @@ class Model:
             threads=threads,
             tile=tile,
             max_bytes=max_bytes,
+            batch=batch,
         )
         results = [out for frame in frames if (out := stream.push(frame)) is not None]
         return np.stack(results + stream.flush()).reshape(given.shape)

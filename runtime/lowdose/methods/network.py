@@ -77,6 +77,7 @@ class PreparedNetwork:
             threads=self.options.threads,
             tile=self.options.tile,
             max_bytes=self.options.max_bytes,
+            batch=self.options.batch,
         )
         return stream if self.order == sorted(self.order) else ReorderedStream(stream, self.order)
 
