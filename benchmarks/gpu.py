@@ -18,8 +18,8 @@ import click
 import numpy as np
 import onnx
 import torch
-from benchmarks.gpu_correctness import SIDES_PX, TOLERANCE, correctness, file_in
-from benchmarks.gpu_engine import engine_difference, engine_step
+from benchmarks.gpu_correctness import ENGINE, TOLERANCE, correctness, file_in
+from benchmarks.gpu_engine import engine_file, no_engines
 from benchmarks.udvd_cache import network_of
 from numpy.typing import NDArray
 from torch import nn
@@ -28,8 +28,7 @@ from lowdose.bench.compare import Question
 from lowdose.bench.machine import machine
 from lowdose.devices import DEVICES, available_devices, problem_with, runtime_path
 from lowdose.errors import LowdoseError
-from lowdose.model import Settings, bundled_models, load
-from lowdose_export.engine_builder import check_targets
+from lowdose.model import Model, Settings, bundled_models, load
 from lowdose_export.parity import disc
 from lowdose_export.peers import torch_network
 from lowdose_export.udvd import movie_model
@@ -53,6 +52,8 @@ CASES = (
 GOALS_MS = {("wcvd", 1024): 0.5, ("udvd-full", 1024): 60.0, ("n2v-full-dual", 512): 4.0}
 """p50, host to host. The papers: 2.31 (network only, A100), 590 and 22."""
 PRECISIONS = ("fp32", "fp16")
+BATCH_CASES = (("udvd-4d-lite", 128), ("n2v-lite", 256), ("wcvd", 256), ("bfn", 256))
+BATCHES = (1, 4, 16, 64)
 
 Case = tuple[str, int]
 Rows = Iterator[str]
@@ -68,8 +69,10 @@ def gpu() -> torch.device:
     return torch.device("cuda")
 
 
-def accelerators() -> list[str]:
-    return [device for device in available_devices() if device != "cpu"]
+def kinds() -> list[str]:
+    """What is measured: the devices that are here, and engines."""
+    devices = [device for device in available_devices() if device != "cpu"]
+    return devices if no_engines() else [*devices, ENGINE]
 
 
 def network_and_file(name: str, folder: Path) -> tuple[nn.Module, Path]:
@@ -112,11 +115,22 @@ def random_frames(n: int, n_channels: int, side: int) -> NDArray[np.uint16]:
     return np.random.default_rng(0).poisson(5, shape).astype(np.uint16)
 
 
-def stream_step(path: Path, device: str, side: int, pinned: bool = False) -> Callable[[], Any]:
+def opened(path: Path, kind: str, side: int, precision: str, batch: int = 1) -> Model:
+    """A model file, or the engine that is built of it, for square frames. kind: a device, or ENGINE."""
+    if kind != ENGINE:
+        return load(path, device=kind)
+    low_pass = load(path, device="cpu").metadata["low_pass"]
+    return load(engine_file(path, (side, side), precision, CUTOFF if low_pass else None, batch))
+
+
+def stream_step(
+    path: Path, kind: str, side: int, precision: str, pinned: bool = False, batch: int = 1
+) -> Callable[[], Any]:
     """A push of the next frame of uint16 to a stream of lowdose. pinned: in arrays of `Stream.new_frame`."""
-    model = load(path, device=device)
+    model = opened(path, kind, side, precision, batch)
     settings = Settings(0, CUTOFF, 0.0) if model.has_choice else None
-    stream = model.stream(side, side, np.uint16, settings=settings)
+    scan = (1000, 1000) if model.scan else None
+    stream = model.stream(side, side, np.uint16, settings=settings, batch=batch, scan=scan)
     frames = list(random_frames(8, len(model.channels), side))
     if pinned:
         for i, frame in enumerate(frames):
@@ -168,12 +182,13 @@ def speed(device: torch.device, cases: Sequence[Case], rounds: int, compile_too:
                 file = file_in(precision, path, Path(folder))
                 steps: dict[str, Callable[[], Callable[[], Any]]] = {}
                 if not compiled:
-                    for kind in accelerators():
-                        steps[f"lowdose {kind}"] = partial(stream_step, file, kind, side)
+                    for kind in kinds():
+                        made_of = path if kind == ENGINE else file
+                        steps[f"lowdose {kind}"] = partial(stream_step, made_of, kind, side, precision)
                         if name == "wcvd":
-                            steps[f"lowdose {kind}, pinned"] = partial(stream_step, file, kind, side, pinned=True)
-                    if no_engines() is None:
-                        steps["TensorRT-RTX engine"] = partial(engine_step, path, side, precision)
+                            steps[f"lowdose {kind}, pinned"] = partial(
+                                stream_step, made_of, kind, side, precision, pinned=True
+                            )
                 label = f"PyTorch {'torch.compile' if compiled else 'eager'}"
                 steps[label] = partial(torch_step, network, side, precision, compiled, device)
                 yield from rows(name, side, precision, steps, rounds)
@@ -190,11 +205,39 @@ def rows(name: str, side: int, precision: str, steps: dict[str, Callable[[], Cal
         yield f"{start} {p50:.3f} | {p99:.3f} | {1e3 / p50:.0f} | {GOALS_MS.get((name, side), '')} |"
 
 
+def throughput() -> Rows:
+    """Frames or patterns one after the other, as many as a batch holds in one run."""
+    yield "\n## Throughput with batches, frames or patterns per second\n"
+    yield "| model | size | precision | engine |" + "".join(f" batch {batch} |" for batch in BATCHES)
+    yield "|---|---|---|---|" + "---|" * len(BATCHES)
+    with tempfile.TemporaryDirectory() as folder:
+        for (name, side), precision, kind in itertools.product(BATCH_CASES, PRECISIONS, kinds()):
+            path = bundled_models()[name]
+            made_of = path if kind == ENGINE else file_in(precision, path, Path(folder))
+            cells = [per_second(partial(stream_step, made_of, kind, side, precision, batch=batch)) for batch in BATCHES]
+            yield f"| {name} | {side} | {precision} | {kind} | {' | '.join(cells)} |"
+
+
+def per_second(make: Callable[[], Callable[[], Any]]) -> str:
+    try:
+        step = make()
+    except LowdoseError as error:
+        return str(error)
+    for _ in range(2 * max(BATCHES)):
+        step()
+    n, begin = 0, perf_counter()
+    while perf_counter() - begin < LONGEST_S:
+        for _ in range(max(BATCHES)):
+            step()
+        n += max(BATCHES)
+    return f"{n / (perf_counter() - begin):.0f}"
+
+
 def long_run(n_frames: int) -> Rows:
     """Device memory in use before and after; what it takes first does not count."""
     yield f"\n## {n_frames} frames of wcvd at 512x512: device memory\n"
-    for kind in accelerators():
-        step = stream_step(bundled_models()["wcvd"], kind, 512)
+    for kind in kinds():
+        step = stream_step(bundled_models()["wcvd"], kind, 512, "fp32")
         for _ in range(WARM_UP):
             step()
         before = torch.cuda.mem_get_info()[0]
@@ -203,42 +246,17 @@ def long_run(n_frames: int) -> Rows:
         yield f"- {kind}: {(before - torch.cuda.mem_get_info()[0]) / 1e6:.1f} MB more than after {WARM_UP} frames"
 
 
-def no_engines() -> str | None:
-    """Why TensorRT-RTX builds no engine for this GPU; None where it does."""
-    try:
-        check_targets(["{}.{}".format(*torch.cuda.get_device_capability())])
-    except LowdoseError as error:
-        return str(error)
-    return None
-
-
 def correct() -> Rows:
     yield "## Correctness: largest difference to PyTorch on the CPU, of the output's range\n"
     yield "| device | precision | model | difference |"
     yield "|---|---|---|---|"
-    for kind in accelerators():
-        for precision in PRECISIONS:
-            for name, found in correctness(kind, precision):
-                text = found if isinstance(found, str) else f"{found:.1e}"
-                wrong = not isinstance(found, str) and not found <= TOLERANCE[precision]
-                yield f"| {kind} | {precision} | {name} | {text}{' WRONG' if wrong else ''} |"
+    for kind, precision in itertools.product(kinds(), PRECISIONS):
+        for name, found in correctness(kind, precision):
+            text = found if isinstance(found, str) else f"{found:.1e}"
+            wrong = not isinstance(found, str) and not found <= TOLERANCE[precision]
+            yield f"| {kind} | {precision} | {name} | {text}{' WRONG' if wrong else ''} |"
     if problem := no_engines():
         yield f"\nNo engines of TensorRT-RTX: {problem}\n"
-        return
-    yield "\nEngines, to the same graph in ONNX Runtime on the CPU in float32:\n"
-    yield "| precision | model | difference |"
-    yield "|---|---|---|"
-    for precision in PRECISIONS:
-        for name, path in bundled_models().items():
-            if name == "reucid":  # no denoiser
-                continue
-            try:
-                share = engine_difference(path, SIDES_PX, precision)
-                text = f"{share:.1e}{'' if share <= TOLERANCE[precision] else ' WRONG'}"
-            except LowdoseError as error:
-                text = str(error)
-            yield f"| {precision} | {name} | {text} |"
-    yield ""
 
 
 @click.command()
@@ -255,7 +273,7 @@ def main(rounds: int, frames: int, cases: tuple[Case, ...], compile_too: bool) -
     for kind in DEVICES:
         click.echo(f"- {kind}: {problem_with(kind, runtime_path()) or 'available'}")
     click.echo("")
-    for part in (correct(), long_run(frames), speed(device, cases or CASES, rounds, compile_too)):
+    for part in (correct(), long_run(frames), throughput(), speed(device, cases or CASES, rounds, compile_too)):
         for row in part:
             click.echo(row)
 

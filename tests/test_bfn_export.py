@@ -14,6 +14,7 @@ import torch
 from lowdose import LowdoseError, load
 from lowdose.methods.bfn import own_share
 from lowdose.model_weights import read_weights, with_weights
+from lowdose.tensorrt_rtx import Messages
 from lowdose_export import bfn, engine_builder
 from lowdose_export.bfn_parity import TOLERANCE, check_bfn_parity
 from lowdose_export.engine_graph import engine_graph
@@ -205,7 +206,7 @@ def test_tensorrt_rtx_parses_the_files_themselves(tmp_path):
     package = pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is not installed")
     for name, network in (("movie", random_network(2, 3)), ("scan", scan_network())):
         content = written(tmp_path / f"{name}.onnx", network).read_bytes()
-        messages = engine_builder.Messages(package)
+        messages = Messages(package)
         graph = package.Builder(messages.logger).create_network(0)
         assert package.OnnxParser(graph, messages.logger).parse(content), messages.texts
 

@@ -7,8 +7,16 @@ from dataclasses import fields, replace
 
 import pytest
 
-from lowdose import LowdoseError, load
-from lowdose.engine_file import Engine, EngineKey, check_runs_here, differences, read_engine, write_engine
+from lowdose import LowdoseError, devices, load, tensorrt_rtx
+from lowdose.engine_file import (
+    Engine,
+    EngineKey,
+    check_runs_here,
+    differences,
+    is_engine,
+    read_engine,
+    write_engine,
+)
 from lowdose.model import bundled_models
 from lowdose_export import engine, engine_graph
 
@@ -50,7 +58,7 @@ def builds(monkeypatch, tmp_path):
 
     monkeypatch.setenv("LOWDOSE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(engine, "build_plan", build_plan)
-    monkeypatch.setattr(engine, "builder_version", lambda: "1.7.1")
+    monkeypatch.setattr(engine, "builder_name", lambda: "TensorRT-RTX 1.7.1")
     monkeypatch.setattr(engine, "check_targets", lambda targets: None)
     return calls
 
@@ -143,7 +151,7 @@ def test_other_versions_and_another_model_are_other_engines(builds, monkeypatch,
     copy = tmp_path / "copy.onnx"
     copy.write_bytes(bundled_models()["wcvd"].read_bytes())
     assert [words.split()[0] for words in differences(engine.engine_key(copy, (20, 24)), key)] == ["model_sha256"]
-    monkeypatch.setattr(engine, "builder_version", lambda: "1.8.0")
+    monkeypatch.setattr(engine, "builder_name", lambda: "TensorRT-RTX 1.8.0")
     monkeypatch.setattr(engine, "__version__", "9.9")
     assert [words.split()[0] for words in differences(engine.engine_key(path, (20, 24)), key)] == ["builder", "lowdose"]
 
@@ -179,10 +187,50 @@ def test_the_low_pass_of_a_half_engine_is_in_full_precision():
     assert all(types.get(name, 1) == 1 for node in products for name in node.input)
 
 
-def test_loading_an_engine_says_what_it_is(tmp_path):
+def test_an_engine_is_known_by_its_content(tmp_path):
+    write_engine(tmp_path / "plan.bin", ENGINE)
+    assert is_engine(tmp_path / "plan.bin") and not is_engine(bundled_models()["wcid"])
+    for device in ("cpu", "cuda", "rtx:x"):
+        with pytest.raises(LowdoseError, match=f"is an engine, which runs on the device rtx .* not on '{device}'"):
+            load(tmp_path / "plan.bin", device=device)
+
+
+def test_without_the_runtime_the_extra_is_named(tmp_path, monkeypatch):
     write_engine(tmp_path / "a.engine", ENGINE)
-    with pytest.raises(LowdoseError, match="is an engine for frames of 64x96"):
+    monkeypatch.setattr(tensorrt_rtx, "find_spec", lambda name: None)
+    with pytest.raises(
+        LowdoseError, match=r"running the engine .* needs TensorRT-RTX, .* pip install 'lowdose\[rtx\]'"
+    ):
         load(tmp_path / "a.engine")
+
+
+@pytest.mark.parametrize("device", ["auto", "rtx", "rtx:1"])
+def test_without_a_gpu_an_engine_says_what_is_missing(tmp_path, device):
+    pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is not installed")
+    if devices.problem_with("rtx", devices.runtime_path()) is None:
+        pytest.skip("there is a GPU")
+    write_engine(tmp_path / "a.engine", ENGINE)
+    with pytest.raises(LowdoseError, match=r"a\.engine needs an NVIDIA RTX GPU: .* is not installed"):
+        load(tmp_path / "a.engine", device=device)
+
+
+def test_the_runtime_has_what_the_emulated_one_has():
+    """tests/emulated_gpu/tensorrt_rtx.py stands in for it, under the names that lowdose calls."""
+    package = pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is not installed")
+    names = {
+        package.Runtime: ["deserialize_cuda_engine"],
+        package.ICudaEngine: [
+            "num_io_tensors",
+            "get_tensor_name",
+            "create_runtime_config",
+            "create_execution_context",
+        ],
+        package.IRuntimeConfig: ["cuda_graph_strategy"],
+        package.CudaGraphStrategy: ["WHOLE_GRAPH_CAPTURE"],
+        package.IExecutionContext: ["set_tensor_address", "execute_async_v3"],
+    }
+    assert not [name for kind, of_kind in names.items() for name in of_kind if not hasattr(kind, name)]
+    assert "runtime_config: " in package.ICudaEngine.create_execution_context.__doc__
 
 
 def test_command_builds_and_describes(lowdose, tmp_path, monkeypatch):

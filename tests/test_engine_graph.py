@@ -8,8 +8,9 @@ import onnxruntime
 import pytest
 
 from blind_features_models import Sizes, model_of, random_weights
-from lowdose import LowdoseError
+from lowdose import LowdoseError, tensorrt_rtx
 from lowdose.model import bundled_models
+from lowdose.tensorrt_rtx import Messages
 from lowdose.wiener import fit_movie, fit_scan
 from lowdose_export import engine_builder
 from lowdose_export.engine_graph import engine_graph, set_sizes
@@ -107,7 +108,7 @@ def test_a_scan_of_another_size_is_refused(wiener_files):
 
 
 def test_without_the_builder_the_extra_is_named(monkeypatch):
-    monkeypatch.setattr(engine_builder, "find_spec", lambda name: None)
+    monkeypatch.setattr(tensorrt_rtx, "find_spec", lambda name: None)
     with pytest.raises(LowdoseError, match=r"not installed: pip install 'lowdose\[rtx\]'"):
         engine_builder.build_plan(engine_graph(bundled_models()["wcid"], (16, 16)), ["8.6"])
 
@@ -139,7 +140,7 @@ class TestBuilder:
     @pytest.mark.parametrize("name", DENOISERS)
     def test_the_files_themselves_parse(self, name, package):
         """As an engine that builds for any size takes them: dynamic shapes, functions, If."""
-        messages = engine_builder.Messages(package)
+        messages = Messages(package)
         builder = package.Builder(messages.logger)
         network = builder.create_network(0)
         assert package.OnnxParser(network, messages.logger).parse(bundled_models()[name].read_bytes()), messages.texts

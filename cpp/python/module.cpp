@@ -1,4 +1,5 @@
 // The private extension lowdose._core: checks arguments, releases the GIL, calls the core, returns.
+#include <pybind11/functional.h>
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
@@ -6,11 +7,12 @@
 #include "choice.hpp"
 #include "cuda/sources.hpp"
 #include "device_array.hpp"
+#include "engine_model.hpp"
 #include "error.hpp"
 #include "filter.hpp"
 #include "lowpass.hpp"
-#include "model.hpp"
 #include "model_bytes.hpp"
+#include "onnx_model.hpp"
 #include "stream.hpp"
 
 namespace py = pybind11;
@@ -303,6 +305,15 @@ PYBIND11_MODULE(_core, module) {
                 {"low_pass", cuda::compiled(cuda::low_pass_source, {}, capability).size()}};
         },
         py::arg("capability"));
+    module.def(
+        "use_gpu",
+        [](const std::string& device) {
+            const py::gil_scoped_release released;
+            const auto gpu = cuda::Device::open(cuda::index_of(device));
+            gpu->use();
+            return std::to_string(gpu->capability() / 10) + "." + std::to_string(gpu->capability() % 10);
+        },
+        py::arg("device"));
     module.def("cast", &cast, py::arg("frame"), py::arg("offset"), py::arg("dtype"));
     module.def("low_pass", &filtered, py::arg("frame"), py::arg("cutoff"));
 
@@ -320,19 +331,12 @@ PYBIND11_MODULE(_core, module) {
         .def_readonly("offset", &Choice::offset);
 
     py::class_<Model, std::shared_ptr<Model>>(module, "Model")
-        .def(
-            py::init([](const std::string& path, const std::string& ort_path, const std::string& device, bool kernels) {
-                const py::gil_scoped_release released;
-                return std::make_shared<Model>(path, read_file(path), ort::Library::load(ort_path), device, kernels);
-            }),
-            py::arg("path"), py::arg("ort_path"), py::arg("device"), py::arg("kernels"))
         .def_property_readonly("metadata", &Model::metadata)
         .def_property_readonly("device", &Model::device)
         .def_property_readonly("kernels",
                                [](const Model& model) {
                                    return model.kernels().empty() ? py::none() : py::object(py::str(model.kernels()));
                                })
-        .def_property_readonly("runtime_version", [](const Model& model) { return model.runtime().version(); })
         .def(
             "choose",
             [](const Model& model, const py::array& windows, std::optional<int> weight_set, std::optional<float> cutoff,
@@ -340,6 +344,23 @@ PYBIND11_MODULE(_core, module) {
                 return choose_from(model, windows, {weight_set, cutoff, offset}, threads);
             },
             py::arg("windows"), py::arg("weight_set"), py::arg("cutoff"), py::arg("offset"), py::arg("threads"));
+    py::class_<OnnxModel, Model, std::shared_ptr<OnnxModel>>(module, "OnnxModel")
+        .def(
+            py::init([](const std::string& path, const std::string& ort_path, const std::string& device, bool kernels) {
+                const py::gil_scoped_release released;
+                return std::make_shared<OnnxModel>(path, read_file(path), ort::Library::load(ort_path), device,
+                                                   kernels);
+            }),
+            py::arg("path"), py::arg("ort_path"), py::arg("device"), py::arg("kernels"))
+        .def_property_readonly("runtime_version", [](const OnnxModel& model) { return model.runtime().version(); });
+    py::class_<EngineModel, Model, std::shared_ptr<EngineModel>>(module, "EngineModel")
+        .def(py::init([](const std::string& name, const std::string& metadata, int height, int width, int batch,
+                         int weight_set, float cutoff, const std::string& device, EngineModel::Open open) {
+                 const BuiltIn built_in{{height, width, batch}, {weight_set, cutoff}};
+                 return std::make_shared<EngineModel>(name, metadata, built_in, device, std::move(open));
+             }),
+             py::arg("name"), py::arg("metadata"), py::kw_only(), py::arg("height"), py::arg("width"), py::arg("batch"),
+             py::arg("weight_set"), py::arg("cutoff"), py::arg("device"), py::arg("open"));
 
     py::class_<Stream>(module, "Stream")
         .def(py::init([](std::shared_ptr<Model> model, int height, int width, const std::string& dtype_in,

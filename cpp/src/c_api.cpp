@@ -108,8 +108,8 @@ lowdose_status open_model(lowdose_engine& engine, const std::string& name, const
     handle->engine = engine.engine;
     for (const std::string& device : devices) {
         try {
-            handle->model = std::make_shared<const Model>(name, bytes, engine.engine->library, device,
-                                                          options.without_kernels == 0);
+            handle->model = std::make_shared<const OnnxModel>(name, bytes, engine.engine->library, device,
+                                                              options.without_kernels == 0);
             break;
         } catch (const Error& error) {
             if (device == devices.back()) throw;  // built for a GPU, but none is here: the next one

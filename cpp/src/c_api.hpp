@@ -13,7 +13,7 @@
 #include "error.hpp"
 #include "live_stream.hpp"
 #include "lowdose.h"
-#include "model.hpp"
+#include "onnx_model.hpp"
 
 namespace lowdose::c_api {
 

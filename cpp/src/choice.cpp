@@ -7,6 +7,7 @@
 
 #include "fft.hpp"
 #include "lowpass.hpp"
+#include "network.hpp"
 
 namespace lowdose {
 

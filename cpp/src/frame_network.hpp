@@ -5,7 +5,7 @@
 #include <optional>
 #include <vector>
 
-#include "model.hpp"
+#include "network.hpp"
 #include "tiles.hpp"
 
 namespace lowdose {

@@ -6,7 +6,7 @@
 #include <utility>
 
 #include "error.hpp"
-#include "ort.hpp"
+#include "tensor.hpp"
 
 namespace lowdose {
 
@@ -74,7 +74,7 @@ std::string_view content_of(std::string_view message, std::uint64_t wanted) {
 
 // A scalar.
 template <class T>
-std::string tensor(std::string_view name, ort::Tensor::Type type, T value) {
+std::string tensor(std::string_view name, Tensor::Type type, T value) {
     std::string bytes;
     put_varint(bytes, tensor_type << 3 | varint);
     put_varint(bytes, static_cast<std::uint64_t>(type));
@@ -87,8 +87,8 @@ std::string tensor(std::string_view name, ort::Tensor::Type type, T value) {
 
 std::string with_settings(const std::string& bytes, std::int64_t weight_set, float cutoff) {
     const std::pair<std::string_view, std::string> constants[] = {
-        {"weight_set", tensor("weight_set", ort::Tensor::Type::int64, weight_set)},
-        {"cutoff", tensor("cutoff", ort::Tensor::Type::float32, cutoff)}};
+        {"weight_set", tensor("weight_set", Tensor::Type::int64, weight_set)},
+        {"cutoff", tensor("cutoff", Tensor::Type::float32, cutoff)}};
     std::string graph, rest;
     for_each_field(bytes, [&](std::uint64_t model_field, std::string_view message, std::string_view whole) {
         if (model_field != model_graph) {

@@ -172,12 +172,6 @@ Session::~Session() {
     if (session_) library_->function<Release>(release_session)(session_);
 }
 
-size_t Tensor::n_bytes() const {
-    size_t bytes = type == Type::int64 ? 8 : 4;
-    for (const std::int64_t length : shape) bytes *= static_cast<size_t>(length);
-    return bytes;
-}
-
 std::string Session::metadata(const std::string& key) const {
     const Library& api = *library_;
     void* map = nullptr;
@@ -207,11 +201,11 @@ std::vector<std::string> Session::input_names() const {
     return names;
 }
 
-void* Session::tensor_value(const Tensor& tensor) const {
+void* Session::tensor_value(const Tensor& tensor, void* data) const {
     const size_t bytes = tensor.n_bytes();
     void* value = nullptr;
     library_->call<Status (*)(const void*, void*, size_t, const std::int64_t*, size_t, int, void**)>(
-        create_tensor_with_data, device_memory_ ? device_memory_.get() : library_->memory_info_, tensor.data, bytes,
+        create_tensor_with_data, device_memory_ ? device_memory_.get() : library_->memory_info_, data, bytes,
         tensor.shape.data(), tensor.shape.size(), static_cast<int>(tensor.type), &value);
     return value;
 }
@@ -230,7 +224,7 @@ void Session::run(Bindings& bindings) const {
 Bindings::Bindings(std::vector<Tensor> inputs, std::vector<Tensor> outputs)
     : n_inputs_(inputs.size()), values_(inputs.size() + outputs.size()) {
     for (std::vector<Tensor>* tensors : {&inputs, &outputs})
-        for (Tensor& tensor : *tensors) bound_.push_back({std::move(tensor), {}});
+        for (Tensor& tensor : *tensors) bound_.push_back({std::move(tensor), nullptr, {}});
     for (const Bound& bound : bound_) names_.push_back(bound.tensor.name.c_str());
 }
 
@@ -245,10 +239,10 @@ void Bindings::release(Bound& bound) {
 
 void* Bindings::value(Bound& bound, const Session& session) {
     for (const auto& known : bound.values)
-        if (known.first == bound.tensor.data) return known.second;
+        if (known.first == bound.data) return known.second;
     constexpr size_t most = 2048;  // more than a stream of a movie or a usual scan has buffers
     if (bound.values.size() == most) release(bound);
-    bound.values.emplace_back(bound.tensor.data, session.tensor_value(bound.tensor));
+    bound.values.emplace_back(bound.data, session.tensor_value(bound.tensor, bound.data));
     return bound.values.back().second;
 }
 

@@ -12,6 +12,7 @@
 
 #include "cuda/device.hpp"
 #include "ops/kernels.hpp"
+#include "tensor.hpp"
 
 namespace lowdose::ort {
 
@@ -68,17 +69,6 @@ struct SessionOptions {
     bool half = false;  // the network computes in half precision
 };
 
-// A tensor in the caller's memory: the computer's, with a queue the GPU's. `shape` is empty for a scalar.
-struct Tensor {
-    enum class Type { float32 = 1, int64 = 7 };
-    std::string name;
-    Type type;
-    std::vector<std::int64_t> shape;
-    void* data = nullptr;
-
-    size_t n_bytes() const;
-};
-
 class Bindings;
 
 // A model opened for given dimensions on a given device.
@@ -98,7 +88,7 @@ public:
 
 private:
     friend class Bindings;
-    void* tensor_value(const Tensor& tensor) const;
+    void* tensor_value(const Tensor& tensor, void* data) const;
     void use_queue(const cuda::Queue& queue);
     void append_provider(const SessionOptions& options, void* settings) const;
     void append_cuda(const SessionOptions& options, const std::string& index, void* settings) const;
@@ -117,18 +107,20 @@ private:
 // allocates nothing. For one session and one thread.
 class Bindings {
 public:
-    // `data` of the tensors is set later.
+    // Their memory is set later.
     Bindings(std::vector<Tensor> inputs, std::vector<Tensor> outputs);
     ~Bindings();
     Bindings(Bindings&&) = default;
 
-    // Tensor `index` of the inputs and, behind them, the outputs is at `data` from now on. Inputs are not written to.
-    void set(size_t index, const void* data) { bound_[index].tensor.data = const_cast<void*>(data); }
+    // Tensor `index` of the inputs and, behind them, the outputs is at `data` from now on: in the computer's memory,
+    // with a queue the GPU's. Inputs are not written to.
+    void set(size_t index, const void* data) { bound_[index].data = const_cast<void*>(data); }
 
 private:
     friend class Session;
     struct Bound {
         Tensor tensor;
+        void* data;
         std::vector<std::pair<void*, void*>> values;  // address and ONNX Runtime's value
     };
     void* value(Bound& bound, const Session& session);

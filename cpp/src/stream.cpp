@@ -84,7 +84,7 @@ Stream::Stream(std::shared_ptr<const Model> model, int height, int width, const 
     open_->allocate(*backend_);
     denoised_ = backend_->zeros(shape_.n_values() * static_cast<size_t>(options_.batch));
     reset();
-    if (choice_) open_->prepare(*choice_);
+    if (const auto settings = given_settings()) open_->prepare(*settings);
     if (options.warm_up) {
         report(options_, "warming up", 0.7);
         open_->warm_up(ring_.next(), denoised_.get(), choice_);
@@ -157,10 +157,14 @@ void Stream::reset() {
 void Stream::begin_scene() {
     begin_sequence();
     choice_.reset();
-    if ((wanted_.offset || !contract().percentile_offset) && (wanted_.weight_set || contract().n_weight_sets == 1) &&
-        (wanted_.cutoff || !contract().has_low_pass))
-        choice_ =
-            Choice{wanted_.weight_set.value_or(0), wanted_.cutoff.value_or(cutoff_none), wanted_.offset.value_or(0.0f)};
+    if (wanted_.offset || !contract().percentile_offset) choice_ = given_settings();
+}
+
+// What is known before any frame; the offset may be missing, which the network does not see.
+std::optional<Choice> Stream::given_settings() const {
+    if ((!wanted_.weight_set && contract().n_weight_sets > 1) || (!wanted_.cutoff && contract().has_low_pass))
+        return std::nullopt;
+    return Choice{wanted_.weight_set.value_or(0), wanted_.cutoff.value_or(cutoff_none), wanted_.offset.value_or(0.0f)};
 }
 
 // The next sequence must not begin with the last one's frames.

@@ -95,6 +95,7 @@ private:
 
     const Contract& contract() const { return open_->contract(); }
     std::unique_ptr<OpenModel> open(std::shared_ptr<const Model> model) const;
+    std::optional<Choice> given_settings() const;
     void take_replacement();
     void run_batch();
     void give(const Stopwatch& since, void* out);

@@ -11,16 +11,12 @@ import onnx
 from lowdose import __version__
 from lowdose.engine_file import Engine, EngineKey, cache_folder, differences, read_engine, write_engine
 from lowdose.errors import LowdoseError
-from lowdose_export.engine_builder import build_plan, builder_version, check_targets
+from lowdose_export.engine_builder import build_plan, builder_name, check_targets
 from lowdose_export.engine_graph import contract_of, engine_graph, settings_of
 
 PRECISIONS = ("fp32", "fp16")
 PORTABLE_TARGETS = ("8.0", "8.6", "8.9", "12.0")
 """Ampere, Ada and Blackwell: one engine for all."""
-
-
-def builder_name() -> str:
-    return f"TensorRT-RTX {builder_version()}"
 
 
 def engine_key(

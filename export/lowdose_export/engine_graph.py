@@ -112,6 +112,7 @@ def constant_low_pass(graph: onnx.GraphProto, size: tuple[int, int], cutoff: flo
     """Put constants in place of the node LowPass, the last of the graph."""
     node = next(node for node in graph.node if node.op_type == "LowPass")
     graph.node.remove(node)
+    graph.initializer.remove(next(tensor for tensor in graph.initializer if tensor.name == "cutoff"))
     if cutoff >= CUTOFF_ALL:
         graph.node.append(helper.make_node("Identity", [node.input[0]], [node.output[0]]))
         return

@@ -1,5 +1,6 @@
 """The compiled core (cpp/): what `lowdose.model` drives. Errors are `lowdose.LowdoseError`."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,9 @@ def with_settings(bytes: bytes, weight_set: int, cutoff: float) -> bytes:
 
 def gpu_kernels(capability: int) -> dict[str, int]:
     """Compile the kernels for a GPU of a compute capability (90: 9.0), which needs NVRTC and no GPU: sizes in bytes."""
+
+def use_gpu(device: str) -> str:
+    """Open the NVIDIA GPU N of "rtx:N" for the calling thread; its compute capability, such as "8.9"."""
 
 def cast(frame: NDArray[np.float32], offset: float, dtype: str) -> NDArray[Any]:
     """frame + offset as `dtype`: integers rounded half to even and clipped."""
@@ -40,8 +44,6 @@ class Model:
     metadata: str
     device: str
     kernels: str | None
-    runtime_version: str
-    def __init__(self, path: str, ort_path: str, device: str, kernels: bool) -> None: ...
     def choose(
         self,
         windows: NDArray[np.float32],
@@ -50,6 +52,25 @@ class Model:
         offset: float | None,
         threads: int,
     ) -> Choice: ...
+
+class OnnxModel(Model):
+    runtime_version: str
+    def __init__(self, path: str, ort_path: str, device: str, kernels: bool) -> None: ...
+
+class EngineModel(Model):
+    def __init__(
+        self,
+        name: str,
+        metadata: str,
+        *,
+        height: int,
+        width: int,
+        batch: int,
+        weight_set: int,
+        cutoff: float,
+        device: str,
+        open: Callable[[dict[str, int]], Callable[[int], None]],
+    ) -> None: ...
 
 class Stream:
     latency_frames: int

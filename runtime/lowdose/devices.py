@@ -20,6 +20,7 @@ from lowdose.errors import LowdoseError
 RUNTIME_VARIABLE = "LOWDOSE_ONNXRUNTIME"
 LIBRARY_NAMES = ("libonnxruntime.so*", "libonnxruntime*.dylib", "onnxruntime.dll")
 PLUGIN_PACKAGE = "onnxruntime_ep_nv_tensorrt_rtx"
+COMPILERS = ("**/libnvrtc.so.1*", "**/nvrtc64_*_0.dll")
 TENSORRT_LIBRARIES = ("libnvinfer.so.10", "libnvonnxparser.so.10")
 """What ONNX Runtime's provider links, in the order in which they need each other."""
 
@@ -96,7 +97,7 @@ def problem_with(device: str, runtime: str) -> str | None:
     if kind.provider in (DEVICES["cuda"].provider, DEVICES["tensorrt"].provider):
         load_nvidia_libraries()
     try:
-        _core.Model(str(files("lowdose") / "bench" / "no-op.onnx"), runtime, device, False)
+        _core.OnnxModel(str(files("lowdose") / "bench" / "no-op.onnx"), runtime, device, False)
     except LowdoseError as error:
         return with_advice(str(error), kind)
     return None
@@ -108,6 +109,11 @@ def load_nvidia_libraries() -> None:
         onnxruntime = importlib.import_module("onnxruntime")
         if preload := getattr(onnxruntime, "preload_dlls", None):
             preload(directory="")
+    spec = importlib.util.find_spec("nvidia")
+    for folder in (spec.submodule_search_locations or []) if spec else []:
+        for library in sorted(file for pattern in COMPILERS for file in Path(folder).glob(pattern)):
+            with contextlib.suppress(OSError):
+                ctypes.CDLL(str(library), mode=ctypes.RTLD_GLOBAL)
     spec = importlib.util.find_spec("tensorrt_libs")
     for folder in (spec.submodule_search_locations or []) if spec else []:
         for name in TENSORRT_LIBRARIES:

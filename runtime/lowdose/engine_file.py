@@ -68,6 +68,12 @@ def write_engine(path: Path, engine: Engine) -> None:
         unfinished.unlink(missing_ok=True)
 
 
+def is_engine(path: Path) -> bool:
+    """Whether a file begins as an engine does."""
+    with path.open("rb") as file:
+        return file.read(len(MAGIC)) == MAGIC
+
+
 def read_engine(path: Path) -> Engine:
     """Raises LowdoseError for a file that is no engine, is cut short, or was changed."""
     contents = path.read_bytes()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,11 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from lowdose import _core
 from lowdose.devices import available_devices, check_device, runtime_path
-from lowdose.engine_file import read_engine
+from lowdose.engine_file import EngineKey, is_engine
 from lowdose.errors import LowdoseError
 from lowdose.sample import sample_windows
 from lowdose.source import ArraySource, FrameSource
+from lowdose.tensorrt_rtx import open_engine
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,7 @@ class Stream:
         leaves the stream as it was, for a model with other taps, channels or rules or for frames of another size, and
         for settings that are missing or that it does not have.
         """
-        settings = settings or Settings()
+        settings = model.with_built_in(settings or Settings())
         self._core.replace(model._core, settings.weight_set, settings.cutoff)
 
 
@@ -133,16 +134,17 @@ class Model:
     channels: their names. scan: True when the model takes the patterns of a scan, not frames along time.
     """
 
-    def __init__(self, path: Path, name: str, device: str, kernels: bool) -> None:
+    def __init__(self, path: Path, name: str, core: _core.Model, runtime: str, key: EngineKey | None = None) -> None:
+        """runtime: what runs it, in words. key: of an engine, whose settings and batch are final."""
         self.name = name
         self.path = path
         self.sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-        self._core = open_on_device(path, device, kernels)
-        self.device: str = self._core.device
-        self.kernels: str | None = self._core.kernels
-        self.runtime = f"onnxruntime {self._core.runtime_version}"
-        if self.kernels:
-            self.runtime += f" with {self.kernels} kernels"
+        self._core = core
+        self.device: str = core.device
+        self.kernels: str | None = core.kernels
+        self.runtime = f"{runtime} with {self.kernels} kernels" if self.kernels else runtime
+        self._built_in = Settings(key.weight_set, key.cutoff or NO_LOW_PASS) if key else Settings()
+        self._batch = key.batch if key else None
         self.metadata: dict[str, Any] = json.loads(self._core.metadata)
         self.channels: list[str] = self.metadata["channels"]
         self.scan: bool = self.metadata["taps"]["axis"] == "scan"
@@ -165,7 +167,7 @@ class Model:
         threads: int = 0,
         tile: int = 0,
         max_bytes: float = 0,
-        batch: int = 1,
+        batch: int | None = None,
     ) -> Stream:
         """Prepare a stream of frames (height, width); everything slow happens here, not in the first push.
 
@@ -175,11 +177,11 @@ class Model:
         result is due. threads: 0 for one per core. tile: largest tile side in pixels, 0 for as large as
         max_bytes (0: no cap) allows; tiled and whole results differ by less than 1e-5 of the output range.
         batch: frames or patterns of one run, for throughput on a GPU: the first result comes batch - 1 frames later,
-        and with it as many as the next pushes return. Raises LowdoseError for frames smaller than the kernels, for a
-        cap that is too small, and for a batch with models that take results of one frame for the next (udvd along
-        time) or denoise blocks of frames.
+        and with it as many as the next pushes return; None: 1, or what an engine was built for. Raises LowdoseError for
+        frames smaller than the kernels, for a cap that is too small, for a batch with models that take results of one
+        frame for the next (udvd along time) or denoise blocks of frames, and for what an engine was not built for.
         """
-        settings = settings or Settings()
+        settings = self.with_built_in(settings or Settings())
         return Stream(
             _core.Stream(
                 self._core,
@@ -190,7 +192,7 @@ class Model:
                 threads=threads,
                 tile=tile,
                 max_bytes=max_bytes,
-                batch=batch,
+                batch=(self._batch or 1) if batch is None else batch,
                 weight_set=settings.weight_set,
                 cutoff=settings.cutoff,
                 offset=settings.offset,
@@ -203,6 +205,7 @@ class Model:
 
         The smallest estimated risk decides (cpp/src/choice.hpp says how); no truth and no noise level is needed.
         """
+        settings = self.with_built_in(settings)
         if settings.complete:
             return settings
         if len(self.channels) > 1:  # nothing is chosen for them
@@ -219,7 +222,7 @@ class Model:
         threads: int = 0,
         tile: int = 0,
         max_bytes: float = 0,
-        batch: int = 1,
+        batch: int | None = None,
     ) -> NDArray[Any]:
         """Denoise a stack (n_frames, height, width), a frame (height, width) or, with its model, a scan.
 
@@ -253,9 +256,23 @@ class Model:
         Raises LowdoseError for a sequence that is too short and for NaN or infinite pixels in the windows.
         """
         self.check_length(len(frames))
+        settings = self.with_built_in(settings)
         if settings.complete:
             return settings
         return self.choose(sample_windows(frames, self.taps if self.has_choice else [0]), settings, threads)
+
+    def with_built_in(self, settings: Settings) -> Settings:
+        """`settings` with those that are final in an engine. Raises LowdoseError where it has others."""
+        if self._built_in == Settings():
+            return settings
+        for name in ("weight_set", "cutoff"):
+            there, given = getattr(self._built_in, name), getattr(settings, name)
+            if given is not None and np.float32(given) != np.float32(there):
+                raise LowdoseError(
+                    f"the engine {self.path} was built with {name} {there:g}, given {given:g}: leave it out, or build "
+                    "an engine with that"
+                )
+        return replace(self._built_in, offset=settings.offset)
 
     def weight_set_name(self, index: int | None) -> str | None:
         """Name of a weight set in the model's bank; None when it is not chosen yet."""
@@ -272,18 +289,23 @@ class Model:
             )
 
 
-def open_on_device(path: Path, device: str, kernels: bool) -> _core.Model:
-    """Open on exactly `device`; "auto" takes the first of the available ones that opens the model."""
+def open_file(path: Path, name: str, device: str, kernels: bool) -> Model:
+    """Open a model file on exactly `device`; "auto" takes the first of the available ones that opens it."""
+
+    def opened(on: str) -> Model:
+        core = _core.OnnxModel(str(path), runtime_path(), on, kernels)
+        return Model(path, name, core, f"onnxruntime {core.runtime_version}")
+
     if device != "auto":
         check_device(device)
-        return _core.Model(str(path), runtime_path(), device, kernels)
+        return opened(device)
     *accelerators, cpu = available_devices()
     for candidate in accelerators:
         try:
-            return _core.Model(str(path), runtime_path(), candidate, kernels)
+            return opened(candidate)
         except LowdoseError:
             continue  # it does not take all of this graph; Model.device says what was taken
-    return _core.Model(str(path), runtime_path(), cpu, kernels)
+    return opened(cpu)
 
 
 def bundled_models() -> dict[str, Path]:
@@ -293,26 +315,25 @@ def bundled_models() -> dict[str, Path]:
 
 
 def load(name_or_path: str | Path, *, device: str = "auto", kernels: bool = True) -> Model:
-    """Open a bundled model by name ("wcvd", "wcid") or a model file by path.
+    """Open a bundled model by name ("wcvd", "wcid"), or a model or engine file by path.
 
     device: "auto", "cpu", or "cuda", "tensorrt", "rtx" or "directml" with or without ":N"; an explicit device that is
     not there, or does not take all of the graph, is an error.
     kernels: on "cpu" and "cuda", run compiled kernels instead of the functions in the file (`False`: to compare, or in
     doubt).
     The environment variable LOWDOSE_CPU lowers their instruction set: avx512, avx2, sse4.2 or portable.
-    Raises LowdoseError for an unknown name and for a file that is not ONNX, lacks lowdose's metadata or
-    follows a newer spec.
+    An engine (`lowdose engine build`) runs on TensorRT-RTX's own runtime, on "rtx" only, with the settings and the
+    batch that it was built with.
+    Raises LowdoseError for an unknown name, for a file that is not ONNX, lacks lowdose's metadata or follows a newer
+    spec, and for an engine that was built by another version or for other GPUs.
     """
     bundled = bundled_models()
     if str(name_or_path) in bundled:
-        return Model(bundled[str(name_or_path)], str(name_or_path), device, kernels)
+        return open_file(bundled[str(name_or_path)], str(name_or_path), device, kernels)
     path = Path(name_or_path)
     if not path.is_file():
         raise LowdoseError(f"no model '{name_or_path}': expected a file or one of {', '.join(bundled)}")
-    if path.suffix == ".engine":
-        key = read_engine(path).key
-        raise LowdoseError(
-            f"{path} is an engine for frames of {key.height}x{key.width}, which only benchmarks/gpu.py runs so far; "
-            "give the model file, with device='rtx' where there is such a GPU"
-        )
-    return Model(path, path.stem, device, kernels)
+    if is_engine(path):
+        core, engine, runtime = open_engine(path, device)
+        return Model(path, path.stem, core, runtime, engine.key)
+    return open_file(path, path.stem, device, kernels)

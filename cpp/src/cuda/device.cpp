@@ -1,5 +1,6 @@
 #include "cuda/device.hpp"
 
+#include <cstdlib>
 #include <map>
 
 #include "cuda/sources.hpp"
@@ -7,6 +8,11 @@
 #include "shared_library.hpp"
 
 namespace lowdose::cuda {
+
+int index_of(const std::string& device) {
+    const auto colon = device.find(':');
+    return colon == std::string::npos ? 0 : static_cast<int>(std::strtol(device.c_str() + colon + 1, nullptr, 10));
+}
 
 // The functions of libcuda that are used; names without the prefix "cu" and the suffix "_v2".
 struct Driver {

@@ -13,6 +13,9 @@ namespace lowdose::cuda {
 
 struct Driver;
 
+// The N of "cuda:N", "rtx:N"; 0 where there is none.
+int index_of(const std::string& device);
+
 // Compiled kernels, on the GPU as long as the object lives.
 class Module {
 public:
@@ -39,6 +42,7 @@ public:
     Device& operator=(const Device&) = delete;
 
     int index() const { return index_; }
+    int capability() const { return capability_; }  // 89: 8.9
     // Makes the GPU the calling thread's.
     void use() const;
 

@@ -95,14 +95,14 @@ def parse_tile(text: str) -> int:
     show_default=True,
     help="Cap for buffers and network.",
 )
-@click.option("--batch", default=1, show_default=True, help="Frames of one run of a network: more, for a GPU.")
+@click.option("--batch", type=int, help="Frames of one run of a network, for throughput on a GPU.  [default: 1]")
 @click.option("--threads", default=0, help="CPU threads; 0 for one per core.")
 @click.option("--overwrite", is_flag=True, help="Replace existing outputs (never inputs).")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output.")
 def denoise(
     inputs: tuple[str, ...], out: Path, model_name: str, device: str, drift: bool, lowpass: str, dtype: str,
     axes: str | None, scan: str | None, as_stack: bool, channel: int | None, frames: str | None, tile: str,
-    max_mem: str, batch: int, threads: int, overwrite: bool, as_json: bool,
+    max_mem: str, batch: int | None, threads: int, overwrite: bool, as_json: bool,
 ) -> int:  # fmt: skip
     """Denoise movies and images: files, folders (with all below them) or globs.
 

@@ -14,13 +14,14 @@ from lowdose.source import Frame, FrameSource
 @dataclass(frozen=True)
 class Options:
     """How a method runs. threads: 0 for one per core. tile: largest tile side in pixels, 0 for as large as max_bytes
-    (0: no cap) allows. settings, batch (frames of one run): of model files; other methods have none."""
+    (0: no cap) allows. settings, batch (frames of one run, None: 1, or what an engine was built
+    for): of model files; other methods have none."""
 
     settings: Settings = field(default_factory=Settings)
     threads: int = 0
     tile: int = 0
     max_bytes: float = 0
-    batch: int = 1
+    batch: int | None = None
 
 
 class FrameStream(Protocol):
