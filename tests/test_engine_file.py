@@ -243,6 +243,8 @@ def test_command_builds_and_describes(lowdose, tmp_path, monkeypatch):
     (file,) = (tmp_path / "cache" / "engines").iterdir()
     assert "up to date" in lowdose(*arguments).out
     facts = json.loads(lowdose("engine", "info", file).out)
+    assert json.loads(lowdose("info", file, "--json").out).items() >= facts.items()
+    assert "TensorRT-RTX" in lowdose("info", file).out
     assert facts["targets"] == ["8.9"] and facts["precision"] == "fp16" and facts["cutoff"] == pytest.approx(1 / 7)
     refused = {
         ("--size", "48"): "--size 48: expected height and width",

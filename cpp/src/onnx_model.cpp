@@ -13,7 +13,11 @@ namespace lowdose {
 
 namespace {
 
-bool is_cuda(const std::string& device) { return device.rfind("cuda", 0) == 0; }
+constexpr char engine_magic[] = "LOWDENG1";  // of runtime/lowdose/engine_file.py
+
+std::string kind_of(const std::string& device) { return device.substr(0, device.find(':')); }
+
+bool is_cuda(const std::string& device) { return kind_of(device) == "cuda"; }
 
 class OpenSession final : public OpenGraph {
 public:
@@ -38,6 +42,9 @@ OnnxModel::OnnxModel(std::string name, std::string bytes, std::shared_ptr<ort::L
     ort::SessionOptions options;  // on the CPU, which takes the graph whatever the size
     options.kernels = kernels_;
     try {
+        if (bytes_.rfind(engine_magic, 0) == 0)
+            throw Error("it is an engine, which lowdose.load opens in Python; give the model file that it was built of",
+                        Error::Kind::model);
         check_functions(bytes_);
         const ort::Session session(library_, bytes_, options);
         metadata_ = session.metadata("lowdose");
@@ -70,16 +77,16 @@ std::unique_ptr<OpenGraph> OnnxModel::open(const GraphOptions& options) const {
     session.dimensions = {{"batch", shape.batch}, {"height", shape.height}, {"width", shape.width}};
     session.half = contract_.half;
     session.queue = options.queue;
-    if (options.device == "cpu" || options.queue) session.kernels = kernels_;
+    if (options.device == "cpu" || (options.queue && is_cuda(device_))) session.kernels = kernels_;
     const std::string& bytes =
         options.constant ? with_settings(bytes_, options.constant->weight_set, options.constant->cutoff) : bytes_;
     return std::make_unique<OpenSession>(std::make_unique<ort::Session>(library_, bytes, session), options);
 }
 
 std::shared_ptr<cuda::Queue> OnnxModel::new_queue() const {
-    const std::vector<std::string> there = library_->providers();
-    const bool has_provider = std::find(there.begin(), there.end(), "CUDAExecutionProvider") != there.end();
-    if (!is_cuda(device_) || !has_provider) return nullptr;  // without it the session says what there is
+    const std::string kind = kind_of(device_);
+    const bool on_nvidia = kind == "cuda" || kind == "tensorrt" || kind == "rtx";
+    if (!on_nvidia || !library_->has(device_)) return nullptr;  // without its provider the session says what there is
     return std::make_shared<cuda::Queue>(cuda::Device::open(cuda::index_of(device_)));
 }
 

@@ -28,6 +28,8 @@ public:
     const std::string& version() const { return version_; }
     // Names such as "CPUExecutionProvider", in the library's order of preference; then plug-ins that found a device.
     std::vector<std::string> providers() const;
+    // Whether a device such as "cuda:1" has its provider here.
+    bool has(const std::string& device) const;
     // Loads a provider that is a library of its own, once. path: in UTF-8. Throws Error when it cannot be loaded, as
     // where the driver of its device is missing.
     void add_plugin(const std::string& provider, const std::string& path);
@@ -63,8 +65,9 @@ struct SessionOptions {
     std::vector<std::pair<std::string, std::int64_t>> dimensions;  // values of named dimensions
     // Our kernels run in place of function bodies: on the CPU, and with a queue those for the GPU.
     std::optional<ops::InstructionSet> kernels;
-    // On CUDA: tensors lie on the GPU, and work goes into this queue, which must outlive the session. The first runs
-    // are recorded, and later ones replay the record (a CUDA graph): every tensor must stay where it was.
+    // On cuda, tensorrt and rtx: tensors lie on the GPU, and work goes into this queue, which must outlive the session.
+    // On cuda the first runs are recorded, and later ones replay the record (a CUDA graph): every tensor must stay
+    // where it was.
     cuda::Queue* queue = nullptr;
     bool half = false;  // the network computes in half precision
 };
@@ -92,8 +95,9 @@ private:
     void use_queue(const cuda::Queue& queue);
     void append_provider(const SessionOptions& options, void* settings) const;
     void append_cuda(const SessionOptions& options, const std::string& index, void* settings) const;
-    void append_tensorrt(const std::string& index, void* settings) const;
-    void append_plugin(const char* provider, const std::string& index, void* settings) const;
+    void append_tensorrt(const SessionOptions& options, const std::string& index, void* settings) const;
+    void append_plugin(const SessionOptions& options, const char* provider, const std::string& index,
+                       void* settings) const;
     void append_directml(const std::string& index, void* settings) const;
 
     std::shared_ptr<Library> library_;

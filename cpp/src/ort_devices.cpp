@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <filesystem>
+#include <iterator>
 #include <mutex>
 #include <set>
 
@@ -27,6 +28,15 @@ constexpr Kind kinds[] = {{"cpu", "CPUExecutionProvider"},
                           {"rtx", "NvTensorRTRTXExecutionProvider"},
                           {"directml", "DmlExecutionProvider"}};
 
+// Of a device such as "cuda:1"; null where its provider is not among `there`.
+const Kind* find_kind(const std::string& device, const std::vector<std::string>& there) {
+    const std::string name = device.substr(0, device.find(':'));
+    const auto found = std::find_if(std::begin(kinds), std::end(kinds), [&](const Kind& known) {
+        return name == known.device && std::find(there.begin(), there.end(), known.provider) != there.end();
+    });
+    return found == std::end(kinds) ? nullptr : found;
+}
+
 // Providers must not be unloaded: what they leave in CUDA's libraries and in threads would point into nothing.
 void keep(const std::shared_ptr<Library>& library) {
     static std::mutex mutex;
@@ -42,6 +52,8 @@ std::string join(const std::vector<std::string>& names) {
 }
 
 }  // namespace
+
+bool Library::has(const std::string& device) const { return find_kind(device, providers()) != nullptr; }
 
 std::vector<std::string> Library::providers() const {
     char** names = nullptr;
@@ -86,9 +98,7 @@ void Session::append_provider(const SessionOptions& options, void* settings) con
     const std::string name = device.substr(0, colon),
                       index = colon == std::string::npos ? "0" : device.substr(colon + 1);
     const std::vector<std::string> there = api.providers();
-    const Kind* kind = nullptr;
-    for (const Kind& known : kinds)
-        if (name == known.device && std::find(there.begin(), there.end(), known.provider) != there.end()) kind = &known;
+    const Kind* kind = find_kind(device, there);
     if (!kind)
         throw Error(
             "device '" + device + "' is not available: this ONNX Runtime " + api.version() + " has " + join(there),
@@ -99,17 +109,47 @@ void Session::append_provider(const SessionOptions& options, void* settings) con
                                                           "1");
     try {
         if (name == "rtx")
-            append_plugin(kind->provider, index, settings);
+            append_plugin(options, kind->provider, index, settings);
         else if (name == "directml")
             append_directml(index, settings);
         else if (name == "cuda")
             append_cuda(options, index, settings);
         else
-            append_tensorrt(index, settings);
+            append_tensorrt(options, index, settings);
     } catch (const Error& error) {
         throw Error("device '" + device + "' cannot be used: " + error.what(), Error::Kind::device);
     }
 }
+
+namespace {
+
+// Provider options, with the values that they point to.
+class Pairs {
+public:
+    void add(const char* key, std::string value) {
+        keys_.push_back(key);
+        texts_.push_back(std::move(value));
+    }
+    // Work goes into the queue; all providers for NVIDIA's GPUs call it so.
+    void add_queue(const cuda::Queue* queue) {
+        if (!queue) return;
+        add("has_user_compute_stream", "1");
+        add("user_compute_stream", std::to_string(reinterpret_cast<std::uintptr_t>(queue->handle())));
+    }
+    const char* const* keys() const { return keys_.data(); }
+    const char* const* values() {
+        values_.clear();
+        for (const std::string& text : texts_) values_.push_back(text.c_str());
+        return values_.data();
+    }
+    size_t size() const { return keys_.size(); }
+
+private:
+    std::vector<const char*> keys_, values_;
+    std::vector<std::string> texts_;
+};
+
+}  // namespace
 
 // float32 means float32: TF32, the default on newer GPUs, has 10 bits, which show. Convolutions: for float32 cuDNN's
 // exhaustive search finds the fastest; for float16 it looks at none that use the tensor cores, the heuristic does (seen
@@ -119,38 +159,41 @@ void Session::append_cuda(const SessionOptions& options, const std::string& inde
     void* device_options = nullptr;
     api.call<Status (*)(void**)>(create_cuda, &device_options);
     const Guard release_device(api.function<Release>(release_cuda), device_options);
-    std::vector<const char*> keys{"device_id", "use_tf32", "cudnn_conv_algo_search"},
-        values{index.c_str(), "0", options.half ? "HEURISTIC" : "EXHAUSTIVE"};
-    std::string stream;
-    if (options.queue) {
-        stream = std::to_string(reinterpret_cast<std::uintptr_t>(options.queue->handle()));
-        keys.insert(keys.end(), {"has_user_compute_stream", "user_compute_stream", "enable_cuda_graph"});
-        values.insert(values.end(), {"1", stream.c_str(), "1"});
-    }
+    Pairs pairs;
+    pairs.add("device_id", index);
+    pairs.add("use_tf32", "0");
+    pairs.add("cudnn_conv_algo_search", options.half ? "HEURISTIC" : "EXHAUSTIVE");
+    pairs.add_queue(options.queue);
+    if (options.queue) pairs.add("enable_cuda_graph", "1");
     api.call<Status (*)(void*, const char* const*, const char* const*, size_t)>(
-        update_cuda, device_options, keys.data(), values.data(), keys.size());
+        update_cuda, device_options, pairs.keys(), pairs.values(), pairs.size());
     api.call<Status (*)(void*, const void*)>(append_cuda_provider, settings, device_options);
 }
 
-void Session::append_tensorrt(const std::string& index, void* settings) const {
+void Session::append_tensorrt(const SessionOptions& options, const std::string& index, void* settings) const {
     const Library& api = *library_;
     void* device_options = nullptr;
     api.call<Status (*)(void**)>(create_tensorrt, &device_options);
     const Guard release_device(api.function<Release>(release_tensorrt), device_options);
-    const char *key = "device_id", *value = index.c_str();
-    api.call<Status (*)(void*, const char* const*, const char* const*, size_t)>(update_tensorrt, device_options, &key,
-                                                                                &value, size_t{1});
+    Pairs pairs;
+    pairs.add("device_id", index);
+    pairs.add_queue(options.queue);
+    api.call<Status (*)(void*, const char* const*, const char* const*, size_t)>(
+        update_tensorrt, device_options, pairs.keys(), pairs.values(), pairs.size());
     api.call<Status (*)(void*, const void*)>(append_tensorrt_provider, settings, device_options);
 }
 
-void Session::append_plugin(const char* provider, const std::string& index, void* settings) const {
+void Session::append_plugin(const SessionOptions& options, const char* provider, const std::string& index,
+                            void* settings) const {
     const std::vector<const void*> devices = library_->devices_of(provider);
     const size_t chosen = index.size() < 6 ? std::stoul(index) : devices.size();
     if (chosen >= devices.size()) throw Error("there are " + std::to_string(devices.size()) + " of them");
+    Pairs pairs;
+    pairs.add_queue(options.queue);
     library_
         ->call_in<Status (*)(void*, void*, const void* const*, size_t, const char* const*, const char* const*, size_t)>(
             library_->plugin_table_, append_plugin_devices, settings, library_->env_, &devices[chosen], size_t{1},
-            nullptr, nullptr, size_t{0});
+            pairs.keys(), pairs.values(), pairs.size());
 }
 
 void Session::append_directml(const std::string& index, void* settings) const {

@@ -116,6 +116,9 @@ static void test_model_errors(lowdose_engine* engine, const char* folder) {
     CHECK_STATUS(lowdose_model_open_memory(engine, "x", 1, NULL, NULL), LOWDOSE_ERROR_NULL);
     CHECK_STATUS(lowdose_model_open_memory(engine, "x", 0, NULL, &model), LOWDOSE_ERROR_MODEL);
     CHECK_STATUS(lowdose_model_open_memory(engine, "no model", 8, NULL, &model), LOWDOSE_ERROR_MODEL);
+    CHECK_STATUS(lowdose_model_open_memory(engine, "LOWDENG1 and so on", 18, NULL, &model), LOWDOSE_ERROR_MODEL);
+    CHECK_STATUS(lowdose_engine_message(engine, message, sizeof message), LOWDOSE_OK);
+    CHECK(strstr(message, "is an engine"));
     CHECK_STATUS(lowdose_model_open_memory(engine, "no model", 8, &options, &model), LOWDOSE_ERROR_ARGUMENT);
     options.struct_bytes = sizeof options;
     bytes = read_model(model_path(folder, "wcid"), &n_bytes);

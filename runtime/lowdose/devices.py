@@ -20,7 +20,8 @@ from lowdose.errors import LowdoseError
 RUNTIME_VARIABLE = "LOWDOSE_ONNXRUNTIME"
 LIBRARY_NAMES = ("libonnxruntime.so*", "libonnxruntime*.dylib", "onnxruntime.dll")
 PLUGIN_PACKAGE = "onnxruntime_ep_nv_tensorrt_rtx"
-COMPILERS = ("**/libnvrtc.so.1*", "**/nvrtc64_*_0.dll")
+COMPILERS = ("libnvrtc.so.13", "libnvrtc.so.12", "nvrtc64_130_0.dll", "nvrtc64_120_0.dll")
+"""NVRTC, which compiles the kernels for GPUs."""
 TENSORRT_LIBRARIES = ("libnvinfer.so.10", "libnvonnxparser.so.10")
 """What ONNX Runtime's provider links, in the order in which they need each other."""
 
@@ -109,16 +110,23 @@ def load_nvidia_libraries() -> None:
         onnxruntime = importlib.import_module("onnxruntime")
         if preload := getattr(onnxruntime, "preload_dlls", None):
             preload(directory="")
-    spec = importlib.util.find_spec("nvidia")
-    for folder in (spec.submodule_search_locations or []) if spec else []:
-        for library in sorted(file for pattern in COMPILERS for file in Path(folder).glob(pattern)):
-            with contextlib.suppress(OSError):
-                ctypes.CDLL(str(library), mode=ctypes.RTLD_GLOBAL)
+    load_compiler()
     spec = importlib.util.find_spec("tensorrt_libs")
     for folder in (spec.submodule_search_locations or []) if spec else []:
         for name in TENSORRT_LIBRARIES:
             with contextlib.suppress(OSError):
                 ctypes.CDLL(str(Path(folder) / name), mode=ctypes.RTLD_GLOBAL)
+
+
+def load_compiler() -> None:
+    """Load NVRTC from its package, unless the system has it."""
+    spec = importlib.util.find_spec("nvidia")
+    folders = [Path(folder) for folder in (spec.submodule_search_locations or [])] if spec else []
+    packaged = [str(file) for folder in folders for name in COMPILERS for file in folder.glob(f"**/{name}")]
+    for library in (*COMPILERS, *packaged):
+        with contextlib.suppress(OSError):
+            ctypes.CDLL(library, mode=ctypes.RTLD_GLOBAL)
+            return
 
 
 def with_advice(message: str, device: Device) -> str:

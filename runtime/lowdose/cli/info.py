@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
 
+from lowdose.engine_file import is_engine, read_engine
 from lowdose.io import open_stack, read_provenance
 from lowdose.model import load
 
@@ -16,13 +18,16 @@ from lowdose.model import load
 @click.argument("file", type=str)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def info(file: str, as_json: bool) -> None:
-    """What an image file or a model file holds."""
-    is_model = Path(file).suffix == ".onnx"
-    facts = model_facts(file) if is_model else stack_facts(file)
+    """What an image file, a model file or an engine holds."""
+    path = Path(file)
+    if path.is_file() and is_engine(path):
+        facts = engine_facts(path)
+    else:
+        facts = model_facts(file) if path.suffix == ".onnx" else stack_facts(file)
     if as_json:
         click.echo(json.dumps(facts, indent=2))
         return
-    if is_model:  # the record of the training is for --json
+    if "weight_sets" in facts:  # the record of the training is for --json
         facts["weight_sets"] = [entry["name"] for entry in facts["weight_sets"]]
     for name, value in facts.items():
         if value is not None:
@@ -32,6 +37,11 @@ def info(file: str, as_json: bool) -> None:
 def model_facts(file: str) -> dict[str, Any]:
     model = load(file, device="cpu")
     return {"file": file, "sha256": model.sha256, **model.metadata}
+
+
+def engine_facts(path: Path) -> dict[str, Any]:
+    engine = read_engine(path)
+    return {"file": str(path), **asdict(engine.key), **engine.metadata}
 
 
 def stack_facts(file: str) -> dict[str, Any]:
