@@ -150,7 +150,8 @@ py::object result_on_gpu(const Stream& stream, Work work) {
 
 // A frame on a GPU: the result is there too.
 py::object push_from_gpu(Stream& stream, const py::object& object) {
-    if (!stream.queue()) throw Error("frames on a GPU need a model on device 'cuda', and frames that it takes whole");
+    if (!stream.queue())
+        throw Error("frames on a GPU need a model on that GPU (--device cuda, tensorrt or rtx) that takes them whole");
     const DeviceArray frame = take_device_array(object, stream.queue()->handle());
     const std::vector<py::ssize_t> shape = frame_shape(stream);
     if (frame.shape != shape || frame.dtype != name_of(type_in(stream)))

@@ -68,8 +68,9 @@ public:
 private:
     static void refuse(bool on_gpu) {
         if (on_gpu)
-            throw Error("frames on a GPU need a model on device 'cuda', and frames that it takes whole",
-                        Error::Kind::argument);
+            throw Error(
+                "frames on a GPU need a model on that GPU (--device cuda, tensorrt or rtx) that takes them whole",
+                Error::Kind::argument);
     }
 
     FrameShape shape_;

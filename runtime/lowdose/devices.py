@@ -95,7 +95,7 @@ def problem_with(device: str, runtime: str) -> str | None:
             return with_advice(str(error), kind)
     elif kind.provider not in providers:
         return f"this ONNX Runtime was built without it: {kind.command}"
-    if kind.provider in (DEVICES["cuda"].provider, DEVICES["tensorrt"].provider):
+    if "NVIDIA" in kind.needs:
         load_nvidia_libraries()
     try:
         _core.OnnxModel(str(files("lowdose") / "bench" / "no-op.onnx"), runtime, device, False)
