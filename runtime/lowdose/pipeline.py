@@ -92,9 +92,11 @@ def denoise_file(
     check_output(source, out, job)
     with open_stack(source, axes=job.axes, scan=job.scan) as reader:
         frames = FileSource(reader, job)
+        progress("looking at the frames", 0)
         prepared = method.prepare(frames, job)
         dtype = chosen_dtype(job.dtype, frames)
         drift = find_drift(frames, progress) if job.drift else None
+        progress("getting ready", 0)  # a network may be compiled for its GPU now
         stream = prepared.stream(frames, dtype if drift is None else np.float32)
         report = {
             "input": str(source),
