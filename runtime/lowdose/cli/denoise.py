@@ -153,8 +153,7 @@ def denoise_one(source: Path, target: Path, method: Method, job: Job, quiet: boo
     with tqdm(desc=source.name, unit="frame", disable=True if quiet else None, leave=False) as bar:
 
         def show(stage: str, done: int) -> None:
-            text = f"{source.name}: {stage}"
-            bar.set_description(text, refresh=not (bar.desc or "").startswith(text))  # a new stage shows at once
+            bar.set_description_str(f"{source.name}: {stage} ", refresh=done == 0)  # a new stage shows at once
             bar.update(done - bar.n)
 
         return denoise_file(source, target, method, job, show)
