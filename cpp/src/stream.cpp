@@ -84,10 +84,11 @@ Stream::Stream(std::shared_ptr<const Model> model, int height, int width, const 
     open_->allocate(*backend_);
     denoised_ = backend_->zeros(shape_.n_values() * static_cast<size_t>(options_.batch));
     reset();
-    if (const auto settings = given_settings()) open_->prepare(*settings);
+    const std::optional<Choice> settings = given_settings();
+    if (settings) open_->prepare(*settings);
     if (options.warm_up) {
         report(options_, "warming up", 0.7);
-        open_->warm_up(ring_.next(), denoised_.get(), choice_);
+        open_->warm_up(ring_.next(), denoised_.get(), settings);
     }
     report(options_, "the first frame", 1.0);
 }
