@@ -225,7 +225,8 @@ def test_the_runtime_has_what_the_emulated_one_has():
             "create_runtime_config",
             "create_execution_context",
         ],
-        package.IRuntimeConfig: ["cuda_graph_strategy"],
+        package.IRuntimeConfig: ["cuda_graph_strategy", "create_runtime_cache", "set_runtime_cache"],
+        package.IRuntimeCache: ["serialize", "deserialize"],
         package.CudaGraphStrategy: ["WHOLE_GRAPH_CAPTURE"],
         package.IExecutionContext: ["set_tensor_address", "execute_async_v3"],
     }

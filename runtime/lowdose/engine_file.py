@@ -52,17 +52,21 @@ class Engine:
 
 
 def write_engine(path: Path, engine: Engine) -> None:
-    """Write to another name first: `path` never holds half a file."""
     header = {
         "key": asdict(engine.key),
         "metadata": engine.metadata,
         "plan_sha256": hashlib.sha256(engine.plan).hexdigest(),
     }
     text = json.dumps(header).encode()
+    write_whole(path, MAGIC + struct.pack("<Q", len(text)) + text + engine.plan)
+
+
+def write_whole(path: Path, contents: bytes) -> None:
+    """Write to another name first: `path` never holds half a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
     try:
-        unfinished.write_bytes(MAGIC + struct.pack("<Q", len(text)) + text + engine.plan)
+        unfinished.write_bytes(contents)
         unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 import re
@@ -12,7 +13,7 @@ from typing import Any
 
 from lowdose import _core
 from lowdose.devices import DEVICES, load_nvidia_libraries, with_advice
-from lowdose.engine_file import Engine, check_runs_here, read_engine
+from lowdose.engine_file import Engine, cache_folder, check_runs_here, read_engine, write_whole
 from lowdose.errors import LowdoseError
 
 PACKAGE = "tensorrt_rtx"
@@ -56,11 +57,16 @@ class Messages:
 
 
 class Plan:
-    """An engine's plan, on the GPU that is the calling thread's. Raises LowdoseError when it cannot be read there."""
+    """An engine's plan, on the GPU that is the calling thread's. Raises LowdoseError when it cannot be read there.
 
-    def __init__(self, path: Path, plan: bytes, package: Any) -> None:
+    kernels: a file for what TensorRT-RTX compiles for that GPU, so that the next process need not; it is written anew
+    where it is not there, or TensorRT-RTX does not take it.
+    """
+
+    def __init__(self, path: Path, plan: bytes, package: Any, kernels: Path) -> None:
         self.path = path
         self.package = package
+        self.kernels = kernels
         self.messages = Messages(package)
         self.runtime = package.Runtime(self.messages.logger)
         self.engine = self.runtime.deserialize_cuda_engine(plan)
@@ -75,6 +81,9 @@ class Plan:
             raise LowdoseError(f"{self.path} has the tensors {sorted(names)}, expected {sorted(addresses)}")
         config = engine.create_runtime_config()
         config.cuda_graph_strategy = self.package.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
+        compiled = config.create_runtime_cache()
+        known = self.kernels.is_file() and compiled.deserialize(self.kernels.read_bytes())
+        config.set_runtime_cache(compiled)
         context = engine.create_execution_context(config)
         if context is None:
             raise LowdoseError(f"the engine {self.path} cannot be made ready: {self.messages}")
@@ -83,8 +92,13 @@ class Plan:
                 raise LowdoseError(f"the engine {self.path} refuses the memory of {name}: {self.messages}")
 
         def start(queue: int) -> None:
+            nonlocal known
             if not context.execute_async_v3(queue):
                 raise LowdoseError(f"the engine {self.path} failed to run: {self.messages}")
+            if not known:  # the first run has compiled what was missing
+                known = True
+                with contextlib.suppress(OSError):  # a folder that cannot be written to costs time and nothing else
+                    write_whole(self.kernels, bytes(compiled.serialize()))
 
         return start
 
@@ -107,13 +121,12 @@ def open_engine(path: Path, device: str) -> tuple[_core.EngineModel, Engine, str
     except LowdoseError as error:
         raise LowdoseError(f"{path} needs an NVIDIA RTX GPU: {with_advice(str(error), DEVICES['rtx'])}") from error
     check_runs_here(path, engine.key, name, capability)
-    return open_plan(path, engine, device, Plan(path, engine.plan, runtime).open), engine, name
+    kernels = cache_folder() / f"{engine.key.digest[:16]}-{device.replace(':', '-')}.kernels"
+    plan = Plan(path, engine.plan, runtime, kernels)
+    return model_of(path, engine, device, plan.open), engine, name
 
 
-def open_plan(
-    path: Path, engine: Engine, device: str, start_at: Callable[[dict[str, int]], Start]
-) -> _core.EngineModel:
-    """The model of an engine file whose runs `start_at` makes ready, as `Plan.open` does."""
+def model_of(path: Path, engine: Engine, device: str, open: Callable[[dict[str, int]], Start]) -> _core.EngineModel:
     key = engine.key
     return _core.EngineModel(
         path.name,
@@ -124,5 +137,5 @@ def open_plan(
         weight_set=key.weight_set,
         cutoff=_core.CUTOFF_NONE if key.cutoff is None else key.cutoff,
         device=device,
-        open=start_at,
+        open=open,
     )

@@ -41,6 +41,12 @@ def engine_file(tmp_path):
     return build
 
 
+@pytest.fixture(autouse=True)
+def kernels_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("LOWDOSE_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "engines"
+
+
 def frames_for(model, n=11, size=SIZE, dtype=np.uint16):
     lead = (3, 4) if model.scan else (max(n, 34 if model.metadata.get("block") else 0),)
     channels = (len(model.channels),) if len(model.channels) > 1 else ()
@@ -262,6 +268,24 @@ def test_memory_of_the_gpu_is_given_back(engine_file):
     del stream
     gc.collect()
     assert bytes_in_use() == before
+
+
+def test_what_is_compiled_for_the_gpu_is_kept(engine_file, kernels_folder):
+    file = engine_file("wcid")
+
+    def n_compiled():
+        before = tensorrt_rtx.Context.n_compiled
+        load(file).stream(*SIZE)
+        return tensorrt_rtx.Context.n_compiled - before
+
+    assert [n_compiled() for _ in range(3)] == [1, 0, 0]
+    (kept,) = kernels_folder.glob("*-rtx.kernels")
+    kept.write_bytes(b"of another driver")
+    assert [n_compiled() for _ in range(2)] == [1, 0]
+    kept.unlink()
+    kernels_folder.rmdir()
+    kernels_folder.write_bytes(b"")  # a folder that cannot be had
+    assert n_compiled() == 1
 
 
 def test_an_engine_for_other_gpus_or_another_version_is_refused(engine_file):

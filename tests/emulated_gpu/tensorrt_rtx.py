@@ -44,16 +44,38 @@ class Engine:
 
     def create_execution_context(self, config):
         assert config.cuda_graph_strategy is CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
-        return Context(self)
+        return Context(self, config.cache)
 
 
 class Config:
     cuda_graph_strategy = CudaGraphStrategy.DISABLED
+    cache = None
+
+    def create_runtime_cache(self):
+        return RuntimeCache()
+
+    def set_runtime_cache(self, cache):
+        self.cache = cache
+        return True
+
+
+class RuntimeCache:
+    contents = b""
+
+    def deserialize(self, blob):
+        if blob.startswith(b"kernels"):
+            self.contents = blob
+        return bool(self.contents)
+
+    def serialize(self):
+        return memoryview(self.contents)
 
 
 class Context:
-    def __init__(self, engine):
-        self.engine = engine
+    n_compiled = 0
+
+    def __init__(self, engine, cache):
+        self.engine, self.cache = engine, cache
         self.arrays = {}
 
     def set_tensor_address(self, name, address):
@@ -64,6 +86,9 @@ class Context:
 
     def execute_async_v3(self, queue):
         assert queue
+        if not self.cache.contents:
+            self.cache.contents = b"kernels"
+            Context.n_compiled += 1
         inputs = {tensor.name: self.arrays[tensor.name] for tensor in self.engine.inputs}
         names = [tensor.name for tensor in self.engine.outputs]
         for name, values in zip(names, self.engine.session.run(names, inputs), strict=True):
