@@ -42,13 +42,14 @@ class UdvdGraph(Graph):
 
     def stage_2(self, states: Sequence[str]) -> None:
         """Ends in the value `denoised`."""
-        per_turn = self.network.n_features // 4
+        per_turn, rows = self.network.n_features // 4, self.constant([HEIGHT])
         parts = []
         for turns in range(4):
             first = turns * per_turn
             x = self.add("Concat", *(self.channels(state, first, first + per_turn) for state in states), axis=1)
-            x = self.unet(self.network.second, self.turned(x, turns))
-            parts.append(self.turned(self.shifted_down(x, self.network.hidden_rows), -turns))
+            x = self.unet(self.network.second, self.turned(x, turns), rows_above=self.network.hidden_rows)
+            x = self.add("Slice", x, self.constant([0]), self.constant([-self.network.hidden_rows]), rows)
+            parts.append(self.turned(x, -turns))
         x = self.add("Conv", self.add("Concat", *parts, axis=1), self.weight(self.network.merge))
         x = self.add("Conv", self.add("LeakyRelu", x, alpha=LEAKY_SLOPE), self.weight(self.network.head))
         if self.network.filter is not None:
@@ -71,29 +72,24 @@ class UdvdGraph(Graph):
         gain = self.add("Div", self.constant(np.asarray(total)), self.add("Max", inside, least))
         return self.add("Mul", summed, gain)
 
-    def unet(self, network: CausalUNet, x: str) -> str:
-        half = self.pooled(self.convolved(network.outer, x))
-        quarter = self.pooled(self.convolved(network.middle, half))
+    def unet(self, network: CausalUNet, x: str, rows_above: int = 0) -> str:
+        half = self.pooled(network.outer, x)
+        quarter = self.pooled(network.middle, half)
         up = self.doubled(self.convolved(network.inner, quarter))
         up = self.doubled(self.convolved(network.up_middle, self.add("Concat", up, half, axis=1)))
-        return self.convolved(network.up_outer, self.add("Concat", up, x, axis=1))
+        return self.convolved(network.up_outer, self.add("Concat", up, x, axis=1), rows_above)
 
-    def convolved(self, convolutions: CausalConvolutions, x: str) -> str:
-        for layer in convolutions.layers:
-            x = self.add("Conv", x, self.weight(layer), pads=[2, 1, 0, 1])  # above, left, below, right
+    def convolved(self, convolutions: CausalConvolutions, x: str, rows_above: int = 0) -> str:
+        """With rows of zeros above the result: without a bias, that is what the last layer makes of nothing."""
+        *first, last = convolutions.layers
+        for layer, above in (*((layer, 0) for layer in first), (last, rows_above)):
+            x = self.add("Conv", x, self.weight(layer), pads=[2 + above, 1, 0, 1])  # above, left, below, right
             x = self.add("LeakyRelu", x, alpha=LEAKY_SLOPE)
         return x
 
-    def pooled(self, x: str) -> str:
-        """As `pool_above`. The slice between padding and pooling is needed.
-
-        ONNX Runtime joins a Pad with the MaxPool that follows, and then pads with minus infinity instead of zero.
-        """
-        return self.add("MaxPool", self.shifted_down(x, 1), kernel_shape=[2, 2], strides=[2, 2])
-
-    def shifted_down(self, x: str, n_rows: int) -> str:
-        padded = self.add("Pad", x, self.constant([0, 0, n_rows, 0, 0, 0, 0, 0]))
-        return self.add("Slice", padded, self.constant([0]), self.constant([-n_rows]), self.constant([HEIGHT]))
+    def pooled(self, convolutions: CausalConvolutions, x: str) -> str:
+        """As `pool_above`: the last row, one too many for pools of two, is in none."""
+        return self.add("MaxPool", self.convolved(convolutions, x, 1), kernel_shape=[2, 2], strides=[2, 2])
 
     def doubled(self, x: str) -> str:
         scales = self.constant(np.array([1, 1, 2, 2], np.float32))
