@@ -1,5 +1,7 @@
 """`--model auto`: an error estimate without a truth, and the choice by it."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -10,6 +12,7 @@ from lowdose.methods.classical import Classical
 from lowdose.methods.method import Options
 from lowdose.methods.risk import corner_variance, denoise, relative_risk, take_sample
 from lowdose.model import Settings
+from lowdose.simulate import haadf_movie, hrtem_movie, particle_movie
 from lowdose.source import ArraySource
 
 
@@ -37,7 +40,10 @@ def test_the_estimate_follows_the_true_error(noise):
     frames = ArraySource(stack)
     sample = take_sample(frames, prepared("wiener", frames))
     estimated, true = [], []
-    for name in ("gaussian:1", "gaussian:2", "gaussian:4", "gaussian3d:1,1", "gaussian3d:1,2", "wiener", "wcid"):
+    names = ["gaussian:1", "gaussian:2", "gaussian:4", "gaussian3d:1,1", "gaussian3d:1,2", "wiener", "wcid"]
+    if noise:  # of counts as few as these its estimate is high by 4 % of the noise
+        names += ["tv:1.1", "tv:2"]
+    for name in names:
         method = prepared(name, frames)
         result = denoise(method, sample, sample.frames)[:, 0]
         true.append(np.mean((result - truth[sample.scored]) ** 2))
@@ -54,24 +60,40 @@ def test_the_noise_is_read_in_the_corners_of_the_spectrum():
     assert corner_variance(np.ones((1, 1, 1, 1), np.float32))[0] == np.inf
 
 
-@pytest.mark.parametrize("n_frames", [1, 9])
-def test_the_choice_is_close_to_the_best_in_its_table(n_frames):
-    stack, truth = blobs(n_frames, 160 if n_frames == 1 else 80, 4.0)
-    frames = ArraySource(stack)
-    chosen = Auto("auto").prepare(frames, Options(threads=1))
+def losses_in_db(chosen, frames, truth):
+    """Of all in its table, the chosen one first, how much more error they make than the best."""
 
     def error(method):
         stream = method.stream(frames, np.float32)
         results = [out for f in frames if (out := stream.push(f)) is not None] + stream.flush()
         return np.mean((np.array(results) - truth) ** 2)
 
-    errors = [error(row.prepared) for row in chosen.table if not row.reason]
-    assert errors[0] < 1.15 * min(errors)  # 0.6 dB: of some ten thousand pixels
+    errors = np.array([error(row.prepared) for row in chosen.table if not row.reason])
+    return 10 * np.log10(errors / errors.min())
+
+
+def test_the_choice_is_close_to_the_best_in_its_table():
+    stack, truth = blobs(9, 80, 4.0)
+    frames = ArraySource(stack)
+    chosen = Auto("auto").prepare(frames, Options(threads=1))
+    assert losses_in_db(chosen, frames, truth)[0] < 0.6
     assert chosen.table[0].name in chosen.summary
     assert len(chosen.report["tried"]) == len(chosen.table)
     names = [row.name for row in chosen.table]
-    assert ("reucid" in names) == (n_frames == 1)
-    assert ("wcvd" in names) == (n_frames > 1)
+    assert "reucid" not in names and "wcvd" in names
+
+
+def test_the_choice_for_single_images_is_close_to_the_best_on_average():
+    """One image tells little: what is estimated of the best two differs by some thousandths of the noise."""
+    losses = []
+    for scene, seed in itertools.product((haadf_movie, hrtem_movie, particle_movie), (3000, 3001)):
+        truth = scene(seed, n_frames=1, height=160, width=160).clean
+        noise = np.random.default_rng(seed).normal(0, np.ptp(truth) / 3, truth.shape)
+        frames = ArraySource((truth + noise).astype(np.float32))
+        chosen = Auto("auto").prepare(frames, Options(threads=1))
+        assert "reucid" in [row.name for row in chosen.table]
+        losses.append(losses_in_db(chosen, frames, truth)[0])
+    assert np.mean(losses) < 0.6, losses
 
 
 def test_settings_are_its_own_affair():

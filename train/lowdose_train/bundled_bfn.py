@@ -109,8 +109,8 @@ def scan_scenes() -> Scenes:
 SHARED = Settings(method="bfn", epochs=300, learning_rate=3e-3, averaging=0.995, patience_epochs=1000)
 MODELS: dict[str, tuple[dict[str, Any], Callable[[], Scenes], type[Task]]] = {
     "bfn": ({"taps": 13, "linear_px": 21}, movie_scenes, SimulatedBfnTask),
-    "bfn-dual": ({"taps": 13, "linear_px": 15}, dual_scenes, SimulatedBfnTask),
-    "bfn-image": ({"taps": 1, "linear_px": 49}, image_scenes, SimulatedBfnTask),
+    "bfn-dual": ({"taps": 13, "linear_px": 15, "epochs": 1500}, dual_scenes, SimulatedBfnTask),
+    "bfn-image": ({"taps": 1, "linear_px": 49, "epochs": 1500}, image_scenes, SimulatedBfnTask),
     "bfn-4d": ({"method": "bfn-4d", "epochs": 200, "batch_size": 16}, scan_scenes, SimulatedScanTask),
 }
 

@@ -15,10 +15,11 @@ from lowdose.methods.classical import candidates
 from lowdose.methods.method import FrameStream, Method, Options, Prepared
 from lowdose.methods.network import Network
 from lowdose.methods.reucid import Reucid
-from lowdose.methods.risk import relative_risk, take_sample
+from lowdose.methods.risk import Sample, relative_risk, take_sample
 from lowdose.methods.wiener import PreparedWiener, Wiener
 from lowdose.model import Model, bundled_models, load
 from lowdose.source import FrameSource
+from lowdose.wiener.movie import N_BANDS
 
 
 class Auto:
@@ -35,7 +36,8 @@ class Auto:
             raise LowdoseError("auto chooses weights and low-pass itself: leave out --lowpass")
         blind = Wiener().prepare(frames, options)
         sample = take_sample(frames, blind)
-        table = [Row("wiener", relative_risk(blind, sample) + optimism(blind), "", blind)]
+        of_filter = relative_risk(blind, sample) + optimism(blind)
+        table = [Row("wiener", of_filter, "", blind)]
         methods = list(applicable(frames, self.device))
         try:
             methods += [(method.name, method) for method in candidates(frames)]
@@ -44,7 +46,7 @@ class Auto:
         for name, method in methods:
             try:
                 prepared = method.prepare(frames, options)
-                table.append(Row(name, relative_risk(prepared, sample) + optimism(prepared), "", prepared))
+                table.append(Row(name, risk_of(prepared, sample, of_filter), "", prepared))
             except LowdoseError as error:
                 table.append(Row(name, np.inf, str(error), blind))
         table.sort(key=lambda row: row.risk)
@@ -89,6 +91,22 @@ class PreparedAuto:
 
     def stream(self, frames: FrameSource, out_dtype: DTypeLike) -> FrameStream:
         return self.table[0].prepared.stream(frames, out_dtype)
+
+
+def risk_of(prepared: Prepared, sample: Sample, of_filter: float) -> float:
+    """Estimated error plus noise. of_filter: that of wiener.
+
+    bfn is wiener's filter with a correction, and has measured by how much that lowers the error, on rows that neither
+    filter nor correction was fitted to. What is estimated on the sample instead does not know how much of the noise
+    that the filter has learned (its optimism) the correction undoes: on single images of crystals all, on short movies
+    nothing.
+    """
+    if not isinstance(prepared, PreparedBfn) or prepared.own_pixel is not None:
+        return relative_risk(prepared, sample) + optimism(prepared)
+    # The filter that it was measured against was fitted to fewer rows: what all of them cost it, half its optimism,
+    # is more there by 1 in N_BANDS - 1.
+    more = np.mean(prepared.fitted.report["optimism"]) / 2 / (N_BANDS - 1)
+    return float((of_filter + more) * (1 - np.mean([layer.gain for layer in prepared.last_layers])))
 
 
 def optimism(prepared: Prepared) -> float:

@@ -18,6 +18,9 @@ Plane = NDArray[np.float32]
 # Beyond so many standard deviations a Gaussian is cut off, as in scipy.ndimage.
 TRUNCATE = 4.0
 SPREAD = 3.0  # the same for the bilateral filter's pixels
+TV_STEPS = 40
+"""About as many as scikit-image's own rule takes. That rule depends on the frame: two that differ by a tenth of the
+noise may stop dozens of steps apart, which no estimate of the error survives."""
 PATCH_PX = 5
 SEARCH_PX = 7
 
@@ -98,7 +101,7 @@ def filter_plane(kind: str, strength: Strength, plane: Plane, noise_std: float) 
     level = plane.mean(dtype=np.float64)
     relative = (plane - level) / noise_std
     if kind == "tv":  # Chambolle, J. Math. Imaging Vis. 20, 89 (2004)
-        result = restoration.denoise_tv_chambolle(relative, weight=strength[0])
+        result = restoration.denoise_tv_chambolle(relative, weight=strength[0], eps=0, max_num_iter=TV_STEPS)
     else:  # Buades et al., CVPR 2005; the fast way: Darbon et al., ISBI 2008
         result = restoration.denoise_nl_means(
             relative, patch_size=PATCH_PX, patch_distance=SEARCH_PX, h=strength[0], sigma=1.0, fast_mode=True
