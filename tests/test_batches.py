@@ -155,3 +155,5 @@ def test_command(lowdose, tmp_path):
         assert json.loads(done.out)["results"][0]["latency"]["network"]["count"] == -(-9 // batch)
         outputs.append(tifffile.imread(out))
     check_same(outputs[1], outputs[0])
+    out = lowdose("denoise", tmp_path / "movie.tif", "-o", tmp_path / "3.tif", "--model", "wcvd", "--batch", "4").out
+    assert "ms per frame (mean)" in out

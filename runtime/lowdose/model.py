@@ -192,7 +192,7 @@ class Model:
                 threads=threads,
                 tile=tile,
                 max_bytes=max_bytes,
-                batch=(self._batch or 1) if batch is None else batch,
+                batch=self.frames_per_run(batch),
                 weight_set=settings.weight_set,
                 cutoff=settings.cutoff,
                 offset=settings.offset,
@@ -260,6 +260,10 @@ class Model:
         if settings.complete:
             return settings
         return self.choose(sample_windows(frames, self.taps if self.has_choice else [0]), settings, threads)
+
+    def frames_per_run(self, batch: int | None) -> int:
+        """What `batch` of `stream` stands for."""
+        return (self._batch or 1) if batch is None else batch
 
     def with_built_in(self, settings: Settings) -> Settings:
         """`settings` with those that are final in an engine. Raises LowdoseError where it has others."""

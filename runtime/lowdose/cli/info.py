@@ -41,7 +41,7 @@ def model_facts(file: str) -> dict[str, Any]:
 
 def engine_facts(path: Path) -> dict[str, Any]:
     engine = read_engine(path)
-    return {"file": str(path), **asdict(engine.key), **engine.metadata}
+    return {"file": str(path), **asdict(engine.key), "targets": list(engine.key.targets), **engine.metadata}
 
 
 def stack_facts(file: str) -> dict[str, Any]:

@@ -48,6 +48,7 @@ class PreparedNetwork:
             "lowpass_cutoff": None if cutoff == NO_LOW_PASS else cutoff,
             "offset": self.settings.offset,
             "channel_order": self.order,
+            "batch": self.model.frames_per_run(self.options.batch),
         }
 
     @property
